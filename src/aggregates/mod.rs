@@ -1,0 +1,4 @@
+//! The rules of the business, pure: no clock, no database, no HTTP.
+
+pub mod ids;
+pub mod permission;
