@@ -221,7 +221,7 @@ create table interactions (
     version        bigint      not null,
     customer_id    text,
     lead_id        text,
-    type           text        not null,
+    interaction_type text      not null,
     subject        text,
     description    text,
     outcome        text,
