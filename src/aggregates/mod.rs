@@ -6,6 +6,7 @@
 //! ```
 
 mod contract;
+pub mod customer;
 pub mod ids;
 pub mod interaction;
 pub mod lead;
