@@ -7,6 +7,7 @@
 
 pub mod claims;
 mod contract;
+pub mod customer;
 pub mod ids;
 pub mod interaction;
 pub mod lead;

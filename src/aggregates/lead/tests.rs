@@ -293,9 +293,14 @@ fn any_command() -> impl Strategy<Value = LeadCommand> {
         prop::option::of(0..=100_u8).prop_map(|probability| patch(json!({"probability": probability}))),
         prop::option::of("[a-z]{1,5}").prop_map(|company| patch(json!({"company": company}))),
         prop::option::of(0..5_u32).prop_map(|user| LeadCommand::Assign { assignee: user.map(UserId) }),
-        4 => any_stage().prop_map(|stage| LeadCommand::ChangeStage { stage }),
+        any_stage().prop_map(|stage| LeadCommand::ChangeStage { stage }),
         id.clone().prop_map(|id| LeadCommand::LogInteraction { id, details: call(), by: None, at: at() }),
-        id.clone().prop_map(|id| LeadCommand::ScheduleInteraction { id, details: call(), by: None, scheduled_at: at() }),
+        id.clone().prop_map(|id| LeadCommand::ScheduleInteraction {
+            id,
+            details: call(),
+            by: None,
+            scheduled_at: at()
+        }),
         id.clone().prop_map(|id| LeadCommand::CompleteInteraction { id, outcome: None, hours: None, at: at() }),
         id.prop_map(|id| LeadCommand::CancelInteraction { id }),
         (0..3_u32).prop_map(|customer| LeadCommand::Convert { customer: CustomerId(customer) }),
