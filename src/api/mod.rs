@@ -4,6 +4,8 @@ pub mod body;
 pub mod context;
 pub mod headers;
 pub mod limits;
+pub mod list;
+pub mod page;
 pub mod problem;
 pub mod query;
 pub mod request;
