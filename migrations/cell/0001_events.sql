@@ -67,7 +67,8 @@ create table idempotency_keys (
     status         smallint,
     response       bytea,
     created_at     timestamptz not null,
-    primary key (tenant_id, actor, key)
+    -- the actor's name begins with the tenant's
+    primary key (actor, key)
 );
 create index idempotency_keys_created_at on idempotency_keys (created_at);
 

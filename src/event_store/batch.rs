@@ -63,7 +63,7 @@ pub(super) enum Outcome {
 #[derive(Default)]
 struct Facts {
     claimed: HashSet<(TenantId, ClaimKind, String)>,
-    keys: HashSet<(TenantId, String, String)>,
+    keys: HashSet<(String, String)>,
     broken_conditions: HashSet<usize>,
 }
 
@@ -77,7 +77,7 @@ struct Batch<'a> {
     versions: HashMap<StreamId, i64>,
     taken: HashSet<(TenantId, ClaimKind, String)>,
     released: HashSet<(TenantId, ClaimKind, String)>,
-    keys: HashSet<(TenantId, String, String)>,
+    keys: HashSet<(String, String)>,
     columns: Columns,
     answers: Vec<Result<Answer, AppendError>>,
 }
@@ -296,7 +296,7 @@ impl<'a> Batch<'a> {
             }
         }
         if let Some(IdempotencyClaim { actor, key, .. }) = &append.idempotency {
-            let entry = (append.tenant, actor.clone(), key.clone());
+            let entry = (actor.clone(), key.clone());
             if self.keys.contains(&entry) || self.facts.is_some_and(|facts| facts.keys.contains(&entry)) {
                 return Err(Refused::With(AppendError::KeyUsed));
             }
@@ -369,7 +369,7 @@ impl<'a> Batch<'a> {
         let tenant_position = head.position;
         self.tenants.insert(tenant, head);
         if let Some(IdempotencyClaim { actor, key, request_hash, correlation_id }) = &append.idempotency {
-            self.keys.insert((tenant, actor.clone(), key.clone()));
+            self.keys.insert((actor.clone(), key.clone()));
             self.columns.key_tenant.push(tenant.to_string());
             self.columns.key_actor.push(actor.clone());
             self.columns.key.push(key.clone());
@@ -623,31 +623,21 @@ impl Facts {
     }
 
     async fn ask_keys(&mut self, connection: &mut PgConnection, jobs: &[Job]) -> sqlx::Result<()> {
-        let (mut tenants, mut actors, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-        for (_, append) in appends(jobs) {
-            if let Some(claim) = &append.idempotency {
-                tenants.push(append.tenant.to_string());
-                actors.push(claim.actor.clone());
-                keys.push(claim.key.clone());
-            }
-        }
+        let claims = appends(jobs).filter_map(|(_, append)| append.idempotency.as_ref());
+        let (actors, keys): (Vec<&str>, Vec<&str>) =
+            claims.map(|claim| (claim.actor.as_str(), claim.key.as_str())).unzip();
         if keys.is_empty() {
             return Ok(());
         }
-        let used = sqlx::query(
-            "select i.tenant_id, i.actor, i.key from idempotency_keys i
-             join unnest($1::text[], $2::text[], $3::text[]) as w (tenant_id, actor, key)
-               on i.tenant_id = w.tenant_id and i.actor = w.actor and i.key = w.key",
+        let used: Vec<(String, String)> = sqlx::query_as(
+            "select i.actor, i.key from idempotency_keys i
+             join unnest($1::text[], $2::text[]) as w (actor, key) on i.actor = w.actor and i.key = w.key",
         )
-        .bind(tenants)
         .bind(actors)
         .bind(keys)
         .fetch_all(connection)
         .await?;
-        for row in used {
-            let tenant = parse_tenant(row.try_get("tenant_id")?)?;
-            self.keys.insert((tenant, row.try_get("actor")?, row.try_get("key")?));
-        }
+        self.keys.extend(used);
         Ok(())
     }
 }

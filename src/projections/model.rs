@@ -186,11 +186,12 @@ impl<P: Projection> Versioned<P> {
         changes
     }
 
-    /// The row after an event; none if that changed nothing.
+    /// The row after an event; none if that changed nothing. An aggregate's own row follows each of its events,
+    /// so that its version is always the aggregate's.
     fn next(before: Option<&Stored<P::Row>>, key: &Key, fact: &Fact) -> Option<Stored<P::Row>> {
         let recorded = &fact.recorded;
         let row = P::fold(before.map(|stored| stored.row.clone()), &key.1, fact)?;
-        if before.is_some_and(|before| before.row == row) {
+        if recorded.local_id() != key.1 && before.is_some_and(|before| before.row == row) {
             return None;
         }
         // An event that is recorded late cannot make an earlier version true for longer than it was: on the
