@@ -25,14 +25,11 @@ const DESCRIPTION: &str = "CRM for many businesses, event-sourced. Sign in with 
 /// # Errors
 /// Where a schema cannot be written as JSON.
 pub fn complete(api: &OpenApi, lists: &[(&str, &ListSpec)]) -> Result<Value, serde_json::Error> {
-    let mut document = serde_json::to_value(api)?;
-    document["openapi"] = json!("3.1.0");
-    document["info"] = json!({
+    let mut document = into_object(serde_json::to_value(api)?).unwrap_or_default();
+    let info = json!({
         "title": "DevHub", "version": env!("CARGO_PKG_VERSION"), "description": DESCRIPTION,
         "license": {"name": "MIT", "identifier": "MIT"},
     });
-    document["servers"] = json!([{"url": "/"}]);
-    document["security"] = json!([{"bearer": []}]);
     let mut components = take_object(&mut document, "components");
     components.insert("securitySchemes".to_owned(), security_schemes());
     let mut schemas = components.remove("schemas").and_then(into_object).unwrap_or_default();
@@ -58,11 +55,19 @@ pub fn complete(api: &OpenApi, lists: &[(&str, &ListSpec)]) -> Result<Value, ser
             tags.extend(operation.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str).map(str::to_owned));
         }
     }
-    document["tags"] = tags.into_iter().map(|name| json!({"name": name})).collect();
-    document["paths"] = Value::Object(paths);
     components.insert("schemas".to_owned(), Value::Object(schemas));
-    document["components"] = Value::Object(components);
-    Ok(document)
+    for (name, value) in [
+        ("openapi", json!("3.1.0")),
+        ("info", info),
+        ("servers", json!([{"url": "/"}])),
+        ("security", json!([{"bearer": []}])),
+        ("tags", tags.into_iter().map(|name| json!({"name": name})).collect()),
+        ("paths", Value::Object(paths)),
+        ("components", Value::Object(components)),
+    ] {
+        document.insert(name.to_owned(), value);
+    }
+    Ok(Value::Object(document))
 }
 
 /// The document as text: the same bytes for the same routes.
@@ -259,8 +264,8 @@ fn repeated_ids(paths: &Map<String, Value>) -> BTreeSet<String> {
     counts.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect()
 }
 
-fn take_object(document: &mut Value, name: &str) -> Map<String, Value> {
-    document.get_mut(name).map(Value::take).and_then(into_object).unwrap_or_default()
+fn take_object(document: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
+    document.remove(name).and_then(into_object).unwrap_or_default()
 }
 
 fn into_object(value: Value) -> Option<Map<String, Value>> {

@@ -72,7 +72,9 @@ fn query(name: &str, description: &str, schema: &Value) -> Value {
 
 /// `a,b` rather than the parameter given twice.
 fn commas(mut parameter: Value) -> Value {
-    parameter["style"] = json!("form");
-    parameter["explode"] = json!(false);
+    if let Some(members) = parameter.as_object_mut() {
+        members.insert("style".to_owned(), json!("form"));
+        members.insert("explode".to_owned(), json!(false));
+    }
     parameter
 }

@@ -55,8 +55,9 @@ pub(super) fn responses(kinds: &[ProblemKind]) -> Result<BTreeMap<String, Map<St
         let entry = kind.entry();
         let (titles, examples) = by_status.entry(entry.status.as_u16().to_string()).or_default();
         titles.insert(entry.title);
-        let mut value = serde_json::to_value(example(*kind).details())?;
-        value["request_id"] = json!(examples::REQUEST_ID);
+        let mut details = example(*kind).details().clone();
+        details.request_id = Some(examples::REQUEST_ID.to_owned());
+        let value = serde_json::to_value(details)?;
         examples.insert(entry.code.to_owned(), json!({"summary": entry.title, "value": value}));
     }
     let response = |(status, (titles, examples)): (String, (BTreeSet<&str>, Map<String, Value>))| {
