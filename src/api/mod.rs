@@ -5,6 +5,7 @@ pub mod context;
 pub mod headers;
 pub mod limits;
 pub mod list;
+pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod query;
