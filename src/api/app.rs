@@ -15,7 +15,7 @@ use crate::access::secrets::{MasterKey, Purpose};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::{Database, EventStore};
-use crate::projections::{self, Projections, Projector};
+use crate::projections::{self, Projections, Projector, activity};
 
 /// Who issues access tokens and whom they are for.
 const ISSUER: &str = "devhub";
@@ -108,6 +108,22 @@ impl App {
     #[must_use]
     pub fn reader(&self, caller: &Caller) -> &PgPool {
         &self.database.cell_of(caller.tenant()).request
+    }
+
+    /// Waits until the caller's tenant's read models have taken the event at `position` of its history.
+    ///
+    /// # Errors
+    /// `projection_lagging` after two seconds.
+    pub async fn seen(&self, caller: &Caller, position: i64) -> Result<(), Problem> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let progress = self.projections.progress().position;
+            if activity::reached(self.reader(caller), caller.scope(), position).await? {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            self.projections.reached(progress + 1, left).await.map_err(|_| Problem::projection_lagging())?;
+        }
     }
 
     /// Waits until what stands at `position` of the cell's log can be read.

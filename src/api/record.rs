@@ -1,7 +1,6 @@
 //! One record of a read model: found within what the caller may see, answered with its version, changed only if
 //! nobody else changed the same.
 
-use axum::Json as AxumJson;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -18,7 +17,7 @@ use super::headers::{IfMatch, MinPosition, POSITION, etag};
 use super::list::{ListQuery, ListSpec};
 use super::page::Page;
 use super::write::Receipt;
-use super::{App, Problem, body};
+use super::{App, Json, Problem, body};
 use crate::aggregates::ids::InvalidId;
 use crate::aggregates::permission::{Action, Module, Permission, Scope};
 use crate::aggregates::values::Patch;
@@ -251,7 +250,7 @@ impl<V> Record<V> {
 
 impl<V: Serialize> IntoResponse for Record<V> {
     fn into_response(self) -> Response {
-        (self.status, self.headers, AxumJson(self.view)).into_response()
+        (self.status, self.headers, Json(self.view)).into_response()
     }
 }
 
@@ -320,8 +319,8 @@ pub struct Merge<T> {
 impl<T: DeserializeOwned + ToSchema> FromRequest<App> for Merge<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let bytes = body::read(request, app).await?;
+    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+        let bytes = body::read(request).await?;
         let patch = body::parse(&bytes)?;
         let fields = serde_json::from_slice::<Map<String, Value>>(&bytes).unwrap_or_default();
         Ok(Self { patch, fields: fields.into_iter().map(|(name, _)| name).collect() })
