@@ -96,7 +96,7 @@ impl App {
             store.head(),
             stopping,
         );
-        let cursor_key = master.derive(Purpose::Cursors)?;
+        let cursor_key = master.key_for(Purpose::Cursors)?;
         let access = Access::start(database.platform.clone(), clock.clone(), master, ISSUER, ISSUER).await?;
         let limiter = Limiter::new(limits);
         let app = Self(Arc::new(Parts { database, store, projections, access, clock, limiter, cursor_key }));

@@ -5,7 +5,6 @@ use axum::http::Uri;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use strum::VariantNames as _;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -145,9 +144,9 @@ const FIELDS: &[Field] = &[
     Field::new("name", Kind::Text).not_null(),
     Field::new("company", Kind::Text),
     Field::new("email", Kind::Text),
-    Field::new("source", Kind::Enum(LeadSource::VARIANTS)).not_null(),
-    Field::new("stage", Kind::Enum(LeadStage::VARIANTS)).not_null(),
-    Field::new("qualification", Kind::Enum(Qualification::VARIANTS)).not_null(),
+    Field::new("source", Kind::Enum(LeadSource::WORDS)).not_null(),
+    Field::new("stage", Kind::Enum(LeadStage::WORDS)).not_null(),
+    Field::new("qualification", Kind::Enum(Qualification::WORDS)).not_null(),
     Field::new("estimated_value", Kind::Amount).column("estimated_value_key"),
     Field::new("currency", Kind::Text).filter_only(),
     Field::new("probability", Kind::Integer),
@@ -462,7 +461,7 @@ async fn convert(
         // The lead refuses first, before a customer is looked for or a number is taken.
         lead.decide(LeadCommand::Convert { customer: into.unwrap_or(CustomerId(0)) })
             .map_err(|refusal| super::write::refused(&refusal))?;
-        let interactions = lead.interactions.all().cloned().collect();
+        let interactions = lead.interactions.iter().cloned().collect();
         let customer = match (into, number) {
             (Some(customer), _) => {
                 find::<customers::Customers>(&app, &caller, &customer.to_string())
@@ -481,7 +480,7 @@ async fn convert(
                 let customer = CustomerId(taken);
                 let details = CustomerDetails::from_lead(&lead).ok_or_else(Problem::not_found)?;
                 let owner = lead.assignee.or(caller.own_user());
-                let command = CustomerCommand::RegisterFromLead { lead: id, details, owner, interactions };
+                let command = CustomerCommand::RegisterFromLead { lead: id, details, status: None, owner, interactions };
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
                 customer
             }
