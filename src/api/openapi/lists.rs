@@ -57,7 +57,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Enum(known) => json!({"type": "string", "enum": known}),
         Kind::Id => json!({"type": "string", "pattern": "^[A-Z]{3}-[0-9A-Z]+$"}),
         Kind::Integer => json!({"type": "integer", "format": "int64"}),
-        Kind::Decimal => json!({"type": "string", "pattern": "^-?[0-9]+(\\.[0-9]+)?$"}),
+        Kind::Decimal | Kind::Amount => json!({"type": "string", "pattern": "^-?[0-9]+(\\.[0-9]+)?$"}),
         Kind::Date => json!({"type": "string", "format": "date"}),
         Kind::Timestamp => json!({"anyOf": [
             {"type": "string", "format": "date-time"}, {"type": "string", "format": "date"},
