@@ -86,6 +86,7 @@ pub(crate) use event_sourced;
 #[must_use]
 pub fn event_types() -> Vec<(&'static str, String, &'static str)> {
     super::customer::CustomerEvent::types()
+        .chain(super::invoice::InvoiceEvent::types())
         .chain(super::lead::LeadEvent::types())
         .chain(super::project::ProjectEvent::types())
         .collect()

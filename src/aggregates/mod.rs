@@ -9,6 +9,7 @@ mod contract;
 pub mod customer;
 pub mod ids;
 pub mod interaction;
+pub mod invoice;
 pub mod lead;
 pub mod permission;
 pub mod plans;
