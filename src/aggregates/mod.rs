@@ -14,6 +14,8 @@ pub mod lead;
 pub mod permission;
 pub mod plans;
 pub mod project;
+pub mod tenant;
+pub mod user;
 pub mod values;
 
 pub use contract::{Refusal, Refused, event_types};
