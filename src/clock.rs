@@ -1,6 +1,6 @@
 //! Where time comes in: nothing else asks the system for the hour.
 //!
-//! Times are cut to the microsecond, which is what PostgreSQL keeps: a time reads back as it was written.
+//! Times are cut to the microsecond, which is what `PostgreSQL` keeps: a time reads back as it was written.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
