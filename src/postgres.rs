@@ -53,8 +53,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How a private server is run. An adopted one keeps the options that it was launched with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Whether commits survive the machine's crash. Off, the server also forgoes synchronous
-    /// commits and full page writes: only for data that nobody keeps.
+    /// Whether commits survive a crash of the server or the machine. Off, the server also forgoes
+    /// synchronous commits and full page writes: only for data that nobody keeps.
     pub fsync: bool,
     /// Connections at most.
     pub max_connections: u32,
@@ -70,7 +70,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// For the databases of tests: fast, and lost when the machine crashes.
+    /// For the databases of tests: fast, and lost in a crash.
     #[must_use]
     pub fn throwaway() -> Self {
         Self { fsync: false, max_connections: 400, shared_buffers_mb: 256 }

@@ -54,6 +54,8 @@ pub enum Purpose {
     SigningKeys,
     /// The cursors of lists.
     Cursors,
+    /// The answers of requests that may be repeated.
+    Answers,
 }
 
 impl Purpose {
@@ -62,6 +64,7 @@ impl Purpose {
         match self {
             Self::SigningKeys => "signing-keys",
             Self::Cursors => "cursors",
+            Self::Answers => "answers",
         }
     }
 }
@@ -156,6 +159,14 @@ impl MasterKey {
     fn sealing_key(&self, purpose: Purpose) -> Result<RandomizedNonceKey, SecretsError> {
         let key = self.derive("seal", purpose)?;
         RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| SecretsError::NotSealed)
+    }
+
+    /// A key for code that seals by itself, such as that of cursors: the same for every holder of this master key.
+    ///
+    /// # Errors
+    /// [`SecretsError::NotSealed`], if no key can be derived.
+    pub fn key_for(&self, purpose: Purpose) -> Result<[u8; 32], SecretsError> {
+        self.derive("key", purpose)
     }
 
     /// Authenticates bytes that go out and come back, such as a cursor: HMAC-SHA-256.

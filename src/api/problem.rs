@@ -300,6 +300,11 @@ impl Problem {
         let request_id = context::request_id();
         let request_id = request_id.as_deref().unwrap_or("none");
         tracing::error!(request_id, %cause, "request {request_id} failed: {cause}");
+        Self::unexplained()
+    }
+
+    /// 500, where there is no cause to log.
+    pub(super) fn unexplained() -> Self {
         Self::new(ProblemKind::Internal)
     }
 

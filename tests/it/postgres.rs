@@ -8,7 +8,8 @@ use sqlx::{Connection, PgConnection};
 use crate::cluster;
 
 async fn start(state: &Path) -> Result<PrivateCluster, ClusterError> {
-    let options = Options { fsync: false, max_connections: 20, shared_buffers_mb: 16 };
+    // As data is kept: without fsync, a commit would not survive the server's end either.
+    let options = Options { fsync: true, max_connections: 20, shared_buffers_mb: 16 };
     PrivateCluster::start(state, &Installation::find().unwrap(), &options).await
 }
 
