@@ -71,7 +71,7 @@ pub enum FoldError {
 
 /// A projection, whatever its rows.
 #[async_trait]
-pub trait Model: Send {
+pub trait Model: Send + Sync {
     /// The projection's name.
     fn name(&self) -> &'static str;
 
