@@ -147,6 +147,14 @@ impl PrivateCluster {
         Ok(cluster)
     }
 
+    /// How sqlx connects to the server of `state_dir`, if one runs. Changes nothing.
+    #[must_use]
+    pub fn running(state_dir: &Path) -> Option<PgConnectOptions> {
+        let data = fs::canonicalize(Home::folder_of(state_dir).join("data")).ok()?;
+        let server = Postmaster::of(&data).ok().flatten().filter(|server| server.is_alive(&data))?;
+        Some(connect_options(&server.sockets, DATABASE))
+    }
+
     /// The address of the database [`DATABASE`].
     #[must_use]
     pub fn url(&self) -> String {

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{FromRow, Row as _};
 use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row as _};
 
 /// What one read model keeps of one entity. Made by [`row!`].
 pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send + Sync + Unpin + 'static {
