@@ -260,6 +260,14 @@ impl FromRequestParts<App> for Caller {
 #[derive(Debug, Clone)]
 pub struct Founder(pub Caller);
 
+impl Founder {
+    /// The right to look at any tenant, and to manage it as a whole.
+    #[must_use]
+    pub fn scope(&self, tenant: TenantId) -> TenantScope {
+        TenantScope::of(tenant)
+    }
+}
+
 impl FromRequestParts<App> for Founder {
     type Rejection = Problem;
 
