@@ -5,9 +5,7 @@ use super::customer::CustomerEvent;
 use super::invoice::InvoiceEvent;
 use super::lead::LeadEvent;
 use super::project::ProjectEvent;
-use super::tenant::TenantEvent;
-use super::user::UserEvent;
-use super::values::{Email, Text};
+use super::values::Text;
 
 /// What kind of thing may exist only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,26 +66,6 @@ pub trait Claiming {
 impl Claiming for CustomerEvent {}
 impl Claiming for LeadEvent {}
 impl Claiming for ProjectEvent {}
-impl Claiming for TenantEvent {}
-
-impl Claiming for UserEvent {
-    /// An address is taken by whoever registers or is invited with it, and kept for as long as it is theirs: also
-    /// by somebody who was deactivated, who may come back.
-    fn claims(&self) -> Vec<ClaimChange> {
-        let login = |email: &Email| (ClaimKind::Login, email.key());
-        match self {
-            Self::Registered { facts } | Self::Invited { facts, .. } => {
-                let (kind, key) = login(&facts.email);
-                vec![ClaimChange::Take { kind, key }]
-            }
-            Self::EmailChanged { from, email } if from.key() != email.key() => {
-                let ((kind, old), (_, new)) = (login(from), login(email));
-                vec![ClaimChange::Release { kind, key: old }, ClaimChange::Take { kind, key: new }]
-            }
-            _ => Vec::new(),
-        }
-    }
-}
 
 impl Claiming for InvoiceEvent {
     /// A number that was given by hand is taken for good: that of a void invoice is not printed on another.
