@@ -13,4 +13,6 @@ mod access;
 mod cluster;
 mod dependencies;
 mod house;
+mod leads;
 mod postgres;
+mod world;

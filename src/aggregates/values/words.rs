@@ -22,6 +22,9 @@ macro_rules! words {
             /// All the words.
             pub const WORDS: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
 
+            /// All the values.
+            pub const VARIANTS: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
             /// The word.
             #[must_use]
             pub fn as_str(self) -> &'static str {
@@ -314,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_word_is_the_same_everywhere() {
-        for stage in <LeadStage as VariantArray>::VARIANTS {
+        for stage in LeadStage::VARIANTS {
             assert_eq!(serde_json::to_value(stage).unwrap(), json!(stage.as_str()));
             assert_eq!(stage.as_str().parse(), Ok(*stage));
             assert_eq!(serde_json::from_value::<LeadStage>(json!(stage.as_str())).unwrap(), *stage);
