@@ -20,3 +20,4 @@ pub mod event_store;
 pub mod founding;
 pub mod postgres;
 pub mod projections;
+pub mod samples;

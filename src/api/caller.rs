@@ -180,7 +180,7 @@ impl Caller {
     async fn from_api_key(app: &App, key: SecretString) -> Result<Self, Problem> {
         let now = app.clock.now();
         let key = api_keys::verify(&app.access.pool, &key, now).await.map_err(|refused| match refused {
-            ApiKeyRefused::Database(error) => Problem::internal(error),
+            ApiKeyRefused::Failed(error) => Problem::internal(error),
             other => Problem::invalid_token(other.to_string()),
         })?;
         let (mut identity, business) = standing(app, key.tenant, key.created_by, key.tenant).await?;

@@ -117,7 +117,8 @@ impl App {
             Err(AppendError::Conflict(what)) => {
                 attempts.made += 1;
                 // What was decided on may be older than what can be read by now.
-                let _ = self.readable(*self.store.head().borrow()).await;
+                let head = *self.store.head().borrow();
+                let _ = self.readable(head).await;
                 if attempts.made < attempts.most {
                     return Ok(None);
                 }

@@ -54,3 +54,31 @@ pub async fn leave(platform: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Res
         .await
         .map(drop)
 }
+
+/// Whether there is any business beside the platform's own and the one for old data.
+///
+/// # Errors
+/// The database's.
+pub async fn has_businesses(platform: impl PgExecutor<'_>) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from platform.tenants where tenant_id not in ($1, $2))")
+        .bind(TenantId::Platform.to_string())
+        .bind(TenantId::Legacy.to_string())
+        .fetch_one(platform)
+        .await
+}
+
+/// Sees to it that the number of a tenant that was named is never given to another.
+///
+/// # Errors
+/// The database's.
+pub async fn reserve(platform: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<()> {
+    let TenantId::Business(number) = tenant else { return Ok(()) };
+    sqlx::query(
+        "insert into platform.counters as c (kind, next) values ('TNT', $1)
+         on conflict (kind) do update set next = greatest(c.next, excluded.next)",
+    )
+    .bind(i64::from(number) + 1)
+    .execute(platform)
+    .await
+    .map(drop)
+}
