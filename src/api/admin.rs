@@ -14,13 +14,13 @@ use utoipa_axum::routes;
 
 use super::auth::{DEFAULT_REGION, FIRST_OWNER};
 use super::caller::Founder;
-use super::customers::Customers;
+use super::customers::{CustomerView, Customers};
 use super::headers::IfMatch;
-use super::invoices::Invoices;
-use super::leads::Leads;
+use super::invoices::{InvoiceView, Invoices};
+use super::leads::{LeadView, Leads};
 use super::list::{ListQuery, ListScope, ListSpec, Visibility};
 use super::page::Page;
-use super::projects::Projects;
+use super::projects::{ProjectView, Projects};
 use super::record::{Id, Merge, Noun, Record, list_spec, row_in, unchanged_since};
 use super::shown::money;
 use super::tenant::{PlanView, TenantView, Tenants, plan};
@@ -465,63 +465,82 @@ async fn read_of<N: Noun>(
 
 /// The two routes through which the founder reads what a tenant has of a kind.
 macro_rules! read_routes {
-    ($noun:ident, $id:ident, $path:literal, $list:ident, $list_doc:literal, $read:ident, $read_doc:literal) => {
+    ($noun:ident, $view:ident, $id:ident, $path:literal, $list:ident, $list_doc:literal, $read:ident, $read_doc:literal) => {
         #[doc = $list_doc]
         #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path),
-            params(("tenant_id" = TenantId, Path)),
-            responses((status = 200, body = Page<<$noun as Noun>::View>)))]
+            params(("tenant_id" = TenantId, Path)), responses((status = 200, body = Page<$view>)))]
         async fn $list(
             founder: Founder,
             State(app): State<App>,
             TenantPath(tenant): TenantPath,
             uri: Uri,
-        ) -> Result<Page<<$noun as Noun>::View>, Problem> {
+        ) -> Result<Page<$view>, Problem> {
             list_of::<$noun>(&app, &founder, tenant, &uri).await
         }
 
         #[doc = $read_doc]
         #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path, "/{id}"),
-            params(("tenant_id" = TenantId, Path), ("id" = $id, Path)),
-            responses((status = 200, body = <$noun as Noun>::View)))]
+            params(("tenant_id" = TenantId, Path), ("id" = $id, Path)), responses((status = 200, body = $view)))]
         async fn $read(
             founder: Founder,
             State(app): State<App>,
             TenantPath(tenant): TenantPath,
             Id(id): Id<$id>,
-        ) -> Result<Record<<$noun as Noun>::View>, Problem> {
+        ) -> Result<Record<$view>, Problem> {
             read_of::<$noun>(&app, &founder, tenant, &id.to_string()).await
         }
     };
 }
 
-read_routes!(Users, UserId, "users", list_users, "List a business's users.", read_user, "Read a business's user.");
+read_routes!(
+    Users,
+    UserView,
+    UserId,
+    "users",
+    list_users,
+    "List a business's users.",
+    read_user,
+    "Read a user of a business."
+);
 read_routes!(
     Customers,
+    CustomerView,
     CustomerId,
     "customers",
     list_customers,
     "List a business's customers.",
     read_customer,
-    "Read a business's customer."
+    "Read a customer of a business."
 );
-read_routes!(Leads, LeadId, "leads", list_leads, "List a business's leads.", read_lead, "Read a business's lead.");
+read_routes!(
+    Leads,
+    LeadView,
+    LeadId,
+    "leads",
+    list_leads,
+    "List a business's leads.",
+    read_lead,
+    "Read a lead of a business."
+);
 read_routes!(
     Projects,
+    ProjectView,
     ProjectId,
     "projects",
     list_projects,
     "List a business's projects.",
     read_project,
-    "Read a business's project."
+    "Read a project of a business."
 );
 read_routes!(
     Invoices,
+    InvoiceView,
     InvoiceId,
     "invoices",
     list_invoices,
     "List a business's invoices.",
     read_invoice,
-    "Read a business's invoice."
+    "Read a invoice of a business."
 );
 
 /// The platform in numbers.
