@@ -7,7 +7,7 @@
 //! ListQuery ─► one select, inside the tenant ─► Page + Link
 //! ```
 
-mod cursor;
+pub(super) mod cursor;
 mod query;
 mod select;
 mod sort;

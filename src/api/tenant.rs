@@ -1,10 +1,8 @@
 //! One's own business over HTTP: what is known of it, what its plan allows, and who of the platform came in.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use strum::VariantArray;
 use utoipa::ToSchema;

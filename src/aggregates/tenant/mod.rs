@@ -21,7 +21,6 @@ use strum::{IntoStaticStr, VariantNames};
 pub use details::{TenantChanges, TenantDetails, TenantFacts, TenantPatch};
 
 use super::Refusal;
-use super::claims::Claiming;
 use super::contract::event_sourced;
 use super::values::{Feature, Plan, Quota, SupportMode, TenantStatus, Text};
 
@@ -172,8 +171,6 @@ impl TenantEvent {
         "1"
     }
 }
-
-impl Claiming for TenantEvent {}
 
 /// Why a tenant refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::api::Problem;
 
 /// The sort keys as PostgreSQL writes them; none is null.
-pub(super) type Keys = Vec<Option<String>>;
+pub(in crate::api) type Keys = Vec<Option<String>>;
 
 /// Makes the cursor that continues after these keys, good for this context only.
-pub(super) fn seal(key: &[u8; 32], context: &[u8], keys: &[Option<String>]) -> Result<String, Problem> {
+pub(in crate::api) fn seal(key: &[u8; 32], context: &[u8], keys: &[Option<String>]) -> Result<String, Problem> {
     let failed = |_| Problem::internal("cannot seal a cursor");
     let mut bytes = serde_json::to_vec(keys).map_err(Problem::internal)?;
     let sealing = RandomizedNonceKey::new(&AES_256_GCM_SIV, key).map_err(failed)?;
@@ -26,7 +26,7 @@ pub(super) fn seal(key: &[u8; 32], context: &[u8], keys: &[Option<String>]) -> R
 ///
 /// # Errors
 /// `invalid_cursor` for one that was made in another context, or not by us.
-pub(super) fn open(key: &[u8; 32], context: &[u8], cursor: &str) -> Result<Keys, Problem> {
+pub(in crate::api) fn open(key: &[u8; 32], context: &[u8], cursor: &str) -> Result<Keys, Problem> {
     let opened = || {
         let mut bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         let nonce = bytes.split_off(bytes.len().checked_sub(NONCE_LEN)?);

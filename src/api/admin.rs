@@ -1,0 +1,607 @@
+//! What the platform's founder sees and does: every business, as a whole and from outside.
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::Uri;
+use axum::http::request::Parts;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use sqlx::{FromRow, PgPool};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::{DEFAULT_REGION, FIRST_OWNER};
+use super::caller::Founder;
+use super::customers::{CustomerView, Customers};
+use super::headers::IfMatch;
+use super::invoices::{InvoiceView, Invoices};
+use super::leads::{LeadView, Leads};
+use super::list::{ListQuery, ListScope, ListSpec, Visibility};
+use super::page::Page;
+use super::projects::{ProjectView, Projects};
+use super::record::{Id, Merge, Noun, Record, list_spec, row_in, unchanged_since};
+use super::shown::money;
+use super::tenant::{PlanView, TenantView, Tenants, plan};
+use super::users::{InvitationView, UserView, Users, invitation};
+use super::write::{Attempts, Receipt};
+use super::{App, Json, Problem};
+use crate::aggregates::ids::{CustomerId, InvoiceId, LeadId, ProjectId, TenantId, UserId};
+use crate::aggregates::permission::{Grants, Role};
+use crate::aggregates::tenant::{Tenant, TenantCommand, TenantDetails, TenantPatch};
+use crate::aggregates::user::{User, UserCommand, UserDetails};
+use crate::aggregates::values::{Address, Email, Feature, Money, Patch, Phone, Plan, Quota, Text};
+use crate::event_store::{StreamId, directory};
+use crate::projections::row::Stored;
+use crate::projections::tenants::TenantRow;
+
+/// The lists, by their addresses.
+pub fn lists() -> Vec<(&'static str, &'static ListSpec)> {
+    vec![
+        ("/api/admin/tenants", list_spec::<Tenants>()),
+        ("/api/admin/tenants/{tenant_id}/users", list_spec::<Users>()),
+        ("/api/admin/tenants/{tenant_id}/customers", list_spec::<Customers>()),
+        ("/api/admin/tenants/{tenant_id}/leads", list_spec::<Leads>()),
+        ("/api/admin/tenants/{tenant_id}/projects", list_spec::<Projects>()),
+        ("/api/admin/tenants/{tenant_id}/invoices", list_spec::<Invoices>()),
+    ]
+}
+
+/// The routes.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_tenants, create))
+        .routes(routes!(read, change))
+        .routes(routes!(suspend))
+        .routes(routes!(reactivate))
+        .routes(routes!(list_users))
+        .routes(routes!(read_user))
+        .routes(routes!(list_customers))
+        .routes(routes!(read_customer))
+        .routes(routes!(list_leads))
+        .routes(routes!(read_lead))
+        .routes(routes!(list_projects))
+        .routes(routes!(read_project))
+        .routes(routes!(list_invoices))
+        .routes(routes!(read_invoice))
+        .routes(routes!(stats))
+}
+
+/// The tenant in a path; one that cannot be an id is no different from one that is nobody's.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantPath(pub TenantId);
+
+impl FromRequestParts<App> for TenantPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Path(params): Path<Vec<(String, String)>> =
+            Path::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
+        let tenant = params.iter().find(|(name, _)| name == "tenant_id");
+        tenant.and_then(|(_, id)| id.parse().ok()).map(Self).ok_or_else(Problem::not_found)
+    }
+}
+
+/// How much there is of everything.
+#[derive(Debug, Default, Clone, Serialize, FromRow, ToSchema)]
+struct Counts {
+    /// Users who have not left.
+    users: i64,
+    /// Customers.
+    customers: i64,
+    /// Leads.
+    leads: i64,
+    /// Projects.
+    projects: i64,
+    /// Invoices.
+    invoices: i64,
+}
+
+/// What is counted of a tenant `t`.
+const COUNTS: &str = "
+    (select count(*) from users u where u.tenant_id = t.id and u.status <> 'deactivated') as users,
+    (select count(*) from customers c where c.tenant_id = t.id and c.deleted_at is null) as customers,
+    (select count(*) from leads l where l.tenant_id = t.id and l.deleted_at is null) as leads,
+    (select count(*) from projects p where p.tenant_id = t.id and p.deleted_at is null) as projects,
+    (select count(*) from invoices i where i.tenant_id = t.id) as invoices";
+
+#[derive(FromRow)]
+struct CountsOf {
+    id: String,
+    #[sqlx(flatten)]
+    counts: Counts,
+}
+
+async fn counts_of(pool: &PgPool, tenants: Vec<String>) -> sqlx::Result<HashMap<String, Counts>> {
+    let counted: Vec<CountsOf> = sqlx::query_as(&format!("select t.id, {COUNTS} from unnest($1::text[]) as t (id)"))
+        .bind(tenants)
+        .fetch_all(pool)
+        .await?;
+    Ok(counted.into_iter().map(|of| (of.id, of.counts)).collect())
+}
+
+/// A business, and how much it has of everything.
+#[derive(Debug, Serialize, ToSchema)]
+struct TenantSummary {
+    #[serde(flatten)]
+    tenant: TenantView,
+    /// How much it has of everything.
+    counts: Counts,
+}
+
+/// A business, how much it has of everything, and its plan.
+#[derive(Debug, Serialize, ToSchema)]
+struct TenantReport {
+    #[serde(flatten)]
+    tenant: TenantView,
+    /// How much it has of everything.
+    counts: Counts,
+    /// What its plan allows and how much of it is used.
+    plan: PlanView,
+}
+
+/// List all businesses.
+#[utoipa::path(get, path = "/api/admin/tenants", responses((status = 200, body = Page<TenantSummary>)))]
+async fn list_tenants(founder: Founder, State(app): State<App>, uri: Uri) -> Result<Page<TenantSummary>, Problem> {
+    let query = ListQuery::parse(list_spec::<Tenants>(), &uri)?;
+    let pool = &app.database.cell_of(TenantId::Platform).founder;
+    let page: Page<Stored<TenantRow>> = {
+        let mut connection = pool.acquire().await?;
+        query.page(&mut connection, &everything(&app, &founder, TenantId::Platform)).await?
+    };
+    let mut counts = counts_of(pool, page.data.iter().map(|tenant| tenant.id.clone()).collect()).await?;
+    Ok(page.map(|stored| {
+        let counts = counts.remove(&stored.id).unwrap_or_default();
+        TenantSummary { tenant: stored.into(), counts }
+    }))
+}
+
+fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) -> ListScope<'a> {
+    let tenant = founder.scope(tenant).tenant();
+    ListScope { tenant, schema: None, visibility: Visibility::Everything, cursor_key: &app.cursor_key }
+}
+
+/// A business to be made, with the owner to be invited.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"business_name": "Northwind Traders", "business_email": "office@northwind.example",
+    "subscription_plan": "enterprise", "owner": {"email": "ada@northwind.example", "full_name": "Ada Lovelace"}}))]
+struct CreateTenant {
+    /// Its name.
+    #[schema(inline)]
+    business_name: Text<200>,
+    /// Its e-mail address.
+    business_email: Email,
+    /// Its telephone.
+    #[serde(default)]
+    business_phone: Option<Phone>,
+    /// Its postal address.
+    #[serde(default)]
+    address: Option<Address>,
+    /// Its country.
+    #[serde(default)]
+    #[schema(inline)]
+    country: Option<Text<100>>,
+    /// What it subscribes to; `starter` if not said.
+    #[serde(default)]
+    subscription_plan: Plan,
+    /// Seats, if not the plan's.
+    #[serde(default)]
+    seat_limit: Option<u32>,
+    /// Where its data is to live.
+    #[serde(default)]
+    #[schema(inline)]
+    region: Option<Text<40>>,
+    /// Who is to own it.
+    owner: InviteOwner,
+}
+
+/// The first owner, to be invited.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct InviteOwner {
+    /// What they will sign in with.
+    email: Email,
+    /// Their name.
+    #[schema(inline)]
+    full_name: Text<200>,
+}
+
+/// A business that was made, and the means for its owner to come in.
+#[derive(Debug, Serialize, ToSchema)]
+struct Created {
+    #[serde(flatten)]
+    tenant: TenantView,
+    /// The owner.
+    owner: UserView,
+    /// To be passed on to the owner; shown this once.
+    invitation: InvitationView,
+}
+
+/// Make a business and invite its owner.
+#[utoipa::path(post, path = "/api/admin/tenants", request_body = CreateTenant,
+    responses((status = 201, body = Created)))]
+async fn create(
+    founder: Founder,
+    State(app): State<App>,
+    Json(body): Json<CreateTenant>,
+) -> Result<Record<Created>, Problem> {
+    let region = match body.region {
+        Some(region) => region,
+        None => Text::new(DEFAULT_REGION).map_err(|error| Problem::internal(format!("{error:?}")))?,
+    };
+    let tenant = directory::next_tenant(&app.access.pool).await?;
+    directory::enter(&app.access.pool, tenant, region.as_str(), app.clock.now()).await?;
+    let register = TenantCommand::Register {
+        details: TenantDetails {
+            business_name: body.business_name,
+            business_email: body.business_email,
+            business_phone: body.business_phone,
+            address: body.address,
+            country: body.country,
+        },
+        region,
+        plan: body.subscription_plan,
+        seat_limit: body.seat_limit,
+        platform: false,
+    };
+    let details = UserDetails {
+        email: body.owner.email,
+        full_name: body.owner.full_name,
+        role: Role::BusinessOwner,
+        department: None,
+        permissions: Grants::new(),
+    };
+    let invite = UserCommand::Invite { details, invited_by: founder.0.user };
+    let receipt = match come(&app, &founder, tenant, &register, &invite).await {
+        Ok(receipt) => receipt,
+        Err(problem) => {
+            // A database that failed may have stored it all the same; then the entry stays.
+            if !problem.is_our_fault() {
+                directory::leave(&app.access.pool, tenant).await?;
+            }
+            return Err(problem);
+        }
+    };
+    let scope = founder.scope(tenant);
+    let stored = row_in::<Tenants>(&app, scope, &tenant.to_string()).await?;
+    let owner = row_in::<Users>(&app, scope, &FIRST_OWNER.to_string()).await?;
+    let invitation = invitation(&app, scope, FIRST_OWNER).await?;
+    let version = stored.version;
+    let created = Created { tenant: stored.into(), owner: owner.into(), invitation };
+    Ok(Record::read(created, version).after(&receipt).created(&format!("/api/admin/tenants/{tenant}")))
+}
+
+/// The business and its owner, together or not at all.
+async fn come(
+    app: &App,
+    founder: &Founder,
+    tenant: TenantId,
+    register: &TenantCommand,
+    invite: &UserCommand,
+) -> Result<Receipt, Problem> {
+    let mut attempts = Attempts::default();
+    loop {
+        let work = app.begin_in(founder, tenant);
+        work.execute::<Tenant>(StreamId::of_tenant(tenant), register.clone()).await?;
+        work.execute::<User>(work.stream::<User>(FIRST_OWNER), invite.clone()).await?;
+        if let Some(receipt) = app.commit(&founder.0, work, &mut attempts).await? {
+            return Ok(receipt);
+        }
+    }
+}
+
+/// Read a business, with how much it has of everything and its plan.
+#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path)),
+    responses((status = 200, body = TenantReport)))]
+async fn read(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+) -> Result<Record<TenantReport>, Problem> {
+    report(&app, &founder, tenant).await
+}
+
+async fn report(app: &App, founder: &Founder, tenant: TenantId) -> Result<Record<TenantReport>, Problem> {
+    let scope = founder.scope(tenant);
+    let stored = row_in::<Tenants>(app, scope, &tenant.to_string()).await?;
+    let counts = counts_of(&app.database.cell_of(tenant).founder, vec![stored.id.clone()]).await?;
+    let counts = counts.into_values().next().unwrap_or_default();
+    let version = stored.version;
+    let report = TenantReport { tenant: stored.into(), counts, plan: plan(app, scope).await? };
+    Ok(Record::read(report, version))
+}
+
+/// A change of a business, as JSON Merge Patch.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"subscription_plan": "professional", "seat_limit": 60, "features": {"sql_access": true}}))]
+struct ChangeTenant {
+    /// Its name; cannot be cleared.
+    #[schema(inline, value_type = Option<Text<200>>)]
+    business_name: Patch<Text<200>>,
+    /// Its e-mail address; cannot be cleared.
+    #[schema(inline, value_type = Option<Email>)]
+    business_email: Patch<Email>,
+    /// Its telephone.
+    #[schema(inline, value_type = Option<Phone>)]
+    business_phone: Patch<Phone>,
+    /// Its postal address.
+    #[schema(inline, value_type = Option<Address>)]
+    address: Patch<Address>,
+    /// Its country.
+    #[schema(inline, value_type = Option<Text<100>>)]
+    country: Patch<Text<100>>,
+    /// What it subscribes to.
+    subscription_plan: Option<Plan>,
+    /// Seats apart from the plan; null: as the plan says.
+    #[schema(value_type = Option<u32>)]
+    seat_limit: Patch<u32>,
+    /// Parts of the product to be switched on or off apart from the plan; null: as the plan says.
+    #[schema(value_type = BTreeMap<String, Option<bool>>)]
+    features: BTreeMap<Feature, Option<bool>>,
+    /// Other limits apart from the plan; null: as the plan says.
+    #[schema(value_type = BTreeMap<String, Option<u32>>)]
+    limits: BTreeMap<Quota, Option<u32>>,
+}
+
+impl ChangeTenant {
+    fn commands(self) -> Vec<TenantCommand> {
+        let details = TenantCommand::ChangeDetails(TenantPatch {
+            business_name: self.business_name,
+            business_email: self.business_email,
+            business_phone: self.business_phone,
+            address: self.address,
+            country: self.country,
+        });
+        let plan = self.subscription_plan.map(|plan| TenantCommand::ChangePlan { plan });
+        let seats = match self.seat_limit {
+            Patch::Unchanged => None,
+            Patch::Clear => Some(TenantCommand::ChangeSeatLimit { limit: None }),
+            Patch::Set(limit) => Some(TenantCommand::ChangeSeatLimit { limit: Some(limit) }),
+        };
+        let features = self.features.into_iter().map(|(feature, on)| TenantCommand::SwitchFeature { feature, on });
+        let limits = self.limits.into_iter().map(|(quota, limit)| TenantCommand::ChangeQuota { quota, limit });
+        [details].into_iter().chain(plan).chain(seats).chain(features).chain(limits).collect()
+    }
+}
+
+/// Change a business's plan, seats, features, limits or details (JSON Merge Patch).
+#[utoipa::path(patch, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path)),
+    request_body = ChangeTenant, responses((status = 200, body = TenantReport)))]
+async fn change(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    if_match: IfMatch,
+    body: Merge<ChangeTenant>,
+) -> Result<Record<TenantReport>, Problem> {
+    send(&app, &founder, tenant, if_match, &body.fields, body.patch.commands()).await
+}
+
+/// Why.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "Unpaid since March"}))]
+struct SuspendTenant {
+    /// The reason.
+    #[schema(inline)]
+    reason: Text<500>,
+}
+
+/// Lock the users of a business out at once; its data stays.
+#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/suspend", params(("tenant_id" = TenantId, Path)),
+    request_body = SuspendTenant, responses((status = 200, body = TenantReport)))]
+async fn suspend(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    if_match: IfMatch,
+    Json(body): Json<SuspendTenant>,
+) -> Result<Record<TenantReport>, Problem> {
+    let command = TenantCommand::Suspend { reason: body.reason };
+    send(&app, &founder, tenant, if_match, &["status".to_owned()], vec![command]).await
+}
+
+/// Let the users of a suspended business in again.
+#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/reactivate", params(("tenant_id" = TenantId, Path)),
+    responses((status = 200, body = TenantReport)))]
+async fn reactivate(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    if_match: IfMatch,
+) -> Result<Record<TenantReport>, Problem> {
+    send(&app, &founder, tenant, if_match, &["status".to_owned()], vec![TenantCommand::Reactivate {}]).await
+}
+
+async fn send(
+    app: &App,
+    founder: &Founder,
+    tenant: TenantId,
+    if_match: IfMatch,
+    fields: &[String],
+    commands: Vec<TenantCommand>,
+) -> Result<Record<TenantReport>, Problem> {
+    let mut attempts = Attempts::default();
+    loop {
+        let stored = row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
+        unchanged_since::<Tenants>(app, &founder.0, &stored, if_match, fields).await?;
+        let work = app.begin_in(founder, tenant);
+        for command in commands.clone() {
+            work.execute::<Tenant>(StreamId::of_tenant(tenant), command).await?;
+        }
+        if let Some(receipt) = app.commit(&founder.0, work, &mut attempts).await? {
+            return Ok(report(app, founder, tenant).await?.after(&receipt));
+        }
+    }
+}
+
+/// One page of what a tenant has of a kind.
+async fn list_of<N: Noun>(
+    app: &App,
+    founder: &Founder,
+    tenant: TenantId,
+    uri: &Uri,
+) -> Result<Page<N::View>, Problem> {
+    let query = ListQuery::parse(list_spec::<N>(), uri)?;
+    row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
+    let mut connection = app.database.cell_of(tenant).request.acquire().await?;
+    let page: Page<Stored<N::Row>> = query.page(&mut connection, &everything(app, founder, tenant)).await?;
+    Ok(page.map(N::View::from))
+}
+
+async fn read_of<N: Noun>(
+    app: &App,
+    founder: &Founder,
+    tenant: TenantId,
+    id: &str,
+) -> Result<Record<N::View>, Problem> {
+    let stored = row_in::<N>(app, founder.scope(tenant), id).await?;
+    let version = stored.version;
+    Ok(Record::read(stored.into(), version))
+}
+
+/// The two routes through which the founder reads what a tenant has of a kind.
+macro_rules! read_routes {
+    ($noun:ident, $view:ident, $id:ident, $path:literal, $list:ident, $list_doc:literal, $read:ident, $read_doc:literal) => {
+        #[doc = $list_doc]
+        #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path),
+            params(("tenant_id" = TenantId, Path)), responses((status = 200, body = Page<$view>)))]
+        async fn $list(
+            founder: Founder,
+            State(app): State<App>,
+            TenantPath(tenant): TenantPath,
+            uri: Uri,
+        ) -> Result<Page<$view>, Problem> {
+            list_of::<$noun>(&app, &founder, tenant, &uri).await
+        }
+
+        #[doc = $read_doc]
+        #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path, "/{id}"),
+            params(("tenant_id" = TenantId, Path), ("id" = $id, Path)), responses((status = 200, body = $view)))]
+        async fn $read(
+            founder: Founder,
+            State(app): State<App>,
+            TenantPath(tenant): TenantPath,
+            Id(id): Id<$id>,
+        ) -> Result<Record<$view>, Problem> {
+            read_of::<$noun>(&app, &founder, tenant, &id.to_string()).await
+        }
+    };
+}
+
+read_routes!(
+    Users,
+    UserView,
+    UserId,
+    "users",
+    list_users,
+    "List a business's users.",
+    read_user,
+    "Read a user of a business."
+);
+read_routes!(
+    Customers,
+    CustomerView,
+    CustomerId,
+    "customers",
+    list_customers,
+    "List a business's customers.",
+    read_customer,
+    "Read a customer of a business."
+);
+read_routes!(
+    Leads,
+    LeadView,
+    LeadId,
+    "leads",
+    list_leads,
+    "List a business's leads.",
+    read_lead,
+    "Read a lead of a business."
+);
+read_routes!(
+    Projects,
+    ProjectView,
+    ProjectId,
+    "projects",
+    list_projects,
+    "List a business's projects.",
+    read_project,
+    "Read a project of a business."
+);
+read_routes!(
+    Invoices,
+    InvoiceView,
+    InvoiceId,
+    "invoices",
+    list_invoices,
+    "List a business's invoices.",
+    read_invoice,
+    "Read a invoice of a business."
+);
+
+/// The platform in numbers.
+#[derive(Debug, Serialize, ToSchema)]
+struct Stats {
+    /// Businesses by status.
+    tenants_by_status: BTreeMap<String, i64>,
+    /// Businesses by plan.
+    tenants_by_plan: BTreeMap<String, i64>,
+    /// How much there is of everything, over all businesses.
+    counts: Counts,
+    /// What open leads may be worth, in each currency.
+    open_pipeline: Vec<Money>,
+    /// The same, each weighted by how likely it is won.
+    weighted_pipeline: Vec<Money>,
+    /// What customers owe on invoices that were sent, in each currency.
+    invoices_outstanding: Vec<Money>,
+    /// Events in the log.
+    events: i64,
+}
+
+type Sums = Vec<(String, Option<Decimal>)>;
+
+/// The platform in numbers, over all businesses.
+#[utoipa::path(get, path = "/api/admin/stats", responses((status = 200, body = Stats)))]
+async fn stats(_: Founder, State(app): State<App>) -> Result<Json<Stats>, Problem> {
+    let pool = &app.database.cell_of(TenantId::Platform).founder;
+    let by = async |column: &str| -> sqlx::Result<BTreeMap<String, i64>> {
+        let counted: Vec<(String, i64)> =
+            sqlx::query_as(&format!("select {column}, count(*) from tenants group by 1")).fetch_all(pool).await?;
+        Ok(counted.into_iter().collect())
+    };
+    let sums = async |statement: &str| -> sqlx::Result<Vec<Money>> {
+        let sums: Sums = sqlx::query_as(statement).fetch_all(pool).await?;
+        Ok(sums.into_iter().filter_map(|(currency, sum)| money(sum, Some(&currency))).collect())
+    };
+    let counts = "select (select count(*) from users where status <> 'deactivated') as users,
+        (select count(*) from customers where deleted_at is null) as customers,
+        (select count(*) from leads where deleted_at is null) as leads,
+        (select count(*) from projects where deleted_at is null) as projects,
+        (select count(*) from invoices) as invoices";
+    Ok(Json(Stats {
+        tenants_by_status: by("status").await?,
+        tenants_by_plan: by("subscription_plan").await?,
+        counts: sqlx::query_as(counts).fetch_one(pool).await?,
+        open_pipeline: sums(
+            "select currency, sum(estimated_value) from leads
+             where deleted_at is null and stage not in ('closed_won', 'closed_lost') and currency is not null
+             group by 1 order by 1",
+        )
+        .await?,
+        weighted_pipeline: sums(
+            "select currency, sum(estimated_value * coalesce(probability, 0) / 100) from leads
+             where deleted_at is null and stage not in ('closed_won', 'closed_lost') and currency is not null
+             group by 1 order by 1",
+        )
+        .await?,
+        invoices_outstanding: sums(
+            "select currency, sum(amount) from invoices where status in ('sent', 'viewed') group by 1 order by 1",
+        )
+        .await?,
+        events: sqlx::query_scalar("select coalesce(max(position), 0) from cell_head").fetch_one(pool).await?,
+    }))
+}

@@ -1,0 +1,324 @@
+//! Which events are asked for, and how they are read from the log.
+
+use axum::http::Uri;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use serde::Deserialize;
+use sqlx::{Postgres, QueryBuilder};
+use utoipa::IntoParams;
+
+use super::cloud_event::{CloudEvent, stored_type};
+use crate::aggregates::ids::{TenantId, UserId};
+use crate::api::list::{LIMIT_DEFAULT, LIMIT_MOST, cursor};
+use crate::api::page::{Page, PageInfo};
+use crate::api::{App, FieldError, Problem};
+use crate::event_store::Recorded;
+
+/// Which events of one's own business.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// What happened: `LeadCaptured` or `devhub.lead.captured.v1`; several with commas.
+    #[serde(rename = "type")]
+    #[param(style = Form, explode = false)]
+    kind: Vec<String>,
+    /// Who did it: `USR-002`, `TNT-PLT:USR-000` or `system`.
+    actor: Option<String>,
+    /// To what kind of thing: `lead`.
+    aggregate: Option<String>,
+    /// To what: `LED-007`.
+    subject: Option<String>,
+    /// What belongs together.
+    correlation_id: Option<String>,
+    /// From this time on (RFC 3339, or a date).
+    from: Option<String>,
+    /// Up to this time (RFC 3339), or with this whole day.
+    to: Option<String>,
+    /// Events of a page: 50 if not said, 200 at most.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u16>,
+    /// `page.next_cursor` of the page before, with everything else unchanged.
+    cursor: Option<String>,
+}
+
+/// Which events of all businesses.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AdminEventsQuery {
+    /// Of this business only.
+    #[param(value_type = Option<TenantId>)]
+    tenant_id: Option<String>,
+    /// What happened: `LeadCaptured` or `devhub.lead.captured.v1`; several with commas.
+    #[serde(rename = "type")]
+    #[param(style = Form, explode = false)]
+    kind: Vec<String>,
+    /// Who did it: `TNT-001:USR-002` or `system`.
+    actor: Option<String>,
+    /// To what kind of thing: `lead`.
+    aggregate: Option<String>,
+    /// To what: `LED-007`.
+    subject: Option<String>,
+    /// What belongs together.
+    correlation_id: Option<String>,
+    /// From this time on (RFC 3339, or a date).
+    from: Option<String>,
+    /// Up to this time (RFC 3339), or with this whole day.
+    to: Option<String>,
+    /// Events of a page: 50 if not said, 200 at most.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u16>,
+    /// `page.next_cursor` of the page before, with everything else unchanged.
+    cursor: Option<String>,
+}
+
+/// Whose deeds are shown.
+#[derive(Debug, Clone)]
+pub enum By {
+    /// Everybody's.
+    Anybody,
+    /// Those of the people of a department, and one's own.
+    Department {
+        /// Which department.
+        department: String,
+        /// Oneself, whole.
+        me: String,
+    },
+    /// One's own.
+    Me(String),
+}
+
+/// Events to be read, the newest first.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Of which business; of all, for the founder.
+    tenant: Option<TenantId>,
+    /// Whether it is the founder who reads.
+    platform: bool,
+    by: By,
+    kinds: Vec<String>,
+    actor: Option<String>,
+    aggregate: Option<String>,
+    subject: Option<String>,
+    correlation_id: Option<String>,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+    shown_from: Option<DateTime<Utc>>,
+    limit: u16,
+    cursor: Option<String>,
+    /// Only what stands before this position.
+    pub before: Option<i64>,
+}
+
+impl AdminEventsQuery {
+    /// What is to be read.
+    ///
+    /// # Errors
+    /// `validation_failed` for a value that is not accepted.
+    pub fn reading(self) -> Result<Reading, Problem> {
+        let tenant = self.tenant_id.as_deref().map(str::parse).transpose();
+        let tenant = tenant.map_err(|error| wrong("tenant_id", "wrong_type", format!("{error}")))?;
+        let query = EventsQuery {
+            kind: self.kind,
+            actor: self.actor,
+            aggregate: self.aggregate,
+            subject: self.subject,
+            correlation_id: self.correlation_id,
+            from: self.from,
+            to: self.to,
+            limit: self.limit,
+            cursor: self.cursor,
+        };
+        Ok(Reading { platform: true, ..query.reading(tenant, By::Anybody, None)? })
+    }
+}
+
+impl EventsQuery {
+    /// What is to be read, inside these bounds.
+    ///
+    /// # Errors
+    /// `validation_failed` for a value that is not accepted.
+    pub fn reading(
+        self,
+        tenant: Option<TenantId>,
+        by: By,
+        shown_from: Option<DateTime<Utc>>,
+    ) -> Result<Reading, Problem> {
+        let kinds = self.kind.iter().map(|text| {
+            stored_type(text).ok_or_else(|| wrong("type", "unknown_value", format!("there is no event {text}")))
+        });
+        let kinds = kinds.collect::<Result<_, _>>()?;
+        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
+        if !(1..=LIMIT_MOST).contains(&limit) {
+            return Err(wrong("limit", "out_of_range", format!("expected a whole number from 1 to {LIMIT_MOST}")));
+        }
+        let actor = self.actor.map(|actor| whole_actor(actor, tenant)).transpose()?;
+        Ok(Reading {
+            tenant,
+            platform: false,
+            by,
+            kinds,
+            actor,
+            aggregate: self.aggregate,
+            subject: self.subject,
+            correlation_id: self.correlation_id,
+            from: self.from.map(|text| instant("from", &text, false)).transpose()?,
+            to: self.to.map(|text| instant("to", &text, true)).transpose()?,
+            shown_from,
+            limit,
+            cursor: self.cursor,
+            before: None,
+        })
+    }
+}
+
+impl Reading {
+    /// One page.
+    ///
+    /// # Errors
+    /// `invalid_cursor`.
+    pub async fn page(mut self, app: &App, uri: &Uri) -> Result<Page<CloudEvent>, Problem> {
+        let context = self.context()?;
+        if let Some(text) = &self.cursor {
+            let keys = cursor::open(&app.cursor_key, &context, text)?;
+            let position = keys.into_iter().next().flatten().and_then(|key| key.parse().ok());
+            self.before = Some(position.ok_or_else(Problem::invalid_cursor)?);
+        }
+        let (data, next) = self.some(app, i64::from(self.limit)).await?;
+        let next_cursor = next
+            .map(|position| cursor::seal(&app.cursor_key, &context, &[Some(position.to_string())]))
+            .transpose()?;
+        let next_address = next_cursor.as_deref().map(|cursor| continued(uri, cursor));
+        Ok(Page { data, page: PageInfo { has_more: next_cursor.is_some(), next_cursor, total: None }, next_address })
+    }
+
+    /// Up to so many events, and the position before which it goes on, if it does.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn some(&self, app: &App, limit: i64) -> Result<(Vec<CloudEvent>, Option<i64>), Problem> {
+        let cell = app.database.cell_of(self.tenant.unwrap_or(TenantId::Platform));
+        let pool = if self.platform { &cell.founder } else { &cell.request };
+        let mut recorded: Vec<Recorded> = self.select(limit + 1).build_query_as().fetch_all(pool).await?;
+        let more = i64::try_from(recorded.len()).is_ok_and(|found| found > limit);
+        recorded.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let last = recorded.last().map(|event| event.position);
+        let mut events = Vec::with_capacity(recorded.len());
+        for event in &recorded {
+            events.extend(CloudEvent::read(event, self.platform)?);
+        }
+        Ok((events, last.filter(|_| more)))
+    }
+
+    fn select(&self, limit: i64) -> QueryBuilder<'static, Postgres> {
+        let mut sql = QueryBuilder::new("");
+        if let (Some(tenant), false) = (self.tenant, self.platform) {
+            sql.push("with scope as materialized (select set_config('devhub.tenant_id', ");
+            sql.push_bind(tenant.to_string()).push(", true) as tenant_id) ");
+            sql.push("select x.* from scope cross join lateral (");
+        } else {
+            sql.push("select x.* from (");
+        }
+        sql.push(
+            "select e.* from activity a
+             join events e on e.tenant_id = a.tenant_id and e.tenant_position = a.tenant_position where true",
+        );
+        match self.tenant {
+            Some(_) if !self.platform => {
+                sql.push(" and a.tenant_id = scope.tenant_id");
+            }
+            Some(tenant) => {
+                sql.push(" and a.tenant_id = ").push_bind(tenant.to_string());
+            }
+            None => {}
+        }
+        match &self.by {
+            By::Anybody => {}
+            By::Me(me) => {
+                sql.push(" and a.actor = ").push_bind(me.clone());
+            }
+            By::Department { department, me } => {
+                sql.push(" and (a.actor = ").push_bind(me.clone());
+                sql.push(" or a.actor in (select u.tenant_id || ':' || u.id from users u where u.tenant_id = a.tenant_id");
+                sql.push(" and u.department = ").push_bind(department.clone()).push("))");
+            }
+        }
+        if !self.kinds.is_empty() {
+            sql.push(" and a.event_type = any(").push_bind(self.kinds.clone()).push(")");
+        }
+        let equal = [
+            ("a.actor", &self.actor),
+            ("lower(a.aggregate_type)", &self.aggregate.as_ref().map(|name| name.to_lowercase())),
+            ("a.subject", &self.subject),
+            ("a.correlation_id", &self.correlation_id),
+        ];
+        for (column, value) in equal {
+            if let Some(value) = value {
+                sql.push(format_args!(" and {column} = ")).push_bind(value.clone());
+            }
+        }
+        let bounds =
+            [("a.occurred_at >= ", self.from), ("a.occurred_at < ", self.to), ("a.recorded_at >= ", self.shown_from)];
+        for (comparison, bound) in bounds {
+            if let Some(bound) = bound {
+                sql.push(format_args!(" and {comparison}")).push_bind(bound);
+            }
+        }
+        if let Some(before) = self.before {
+            sql.push(" and a.position < ").push_bind(before);
+        }
+        // Within a tenant both orders are the same; each has its own index.
+        let order = if self.tenant.is_some() { "a.tenant_position" } else { "a.position" };
+        sql.push(format_args!(" order by {order} desc limit ")).push_bind(limit);
+        sql.push(") x order by x.position desc");
+        sql
+    }
+
+    /// What a cursor of this reading is good for.
+    fn context(&self) -> Result<Vec<u8>, Problem> {
+        let by = format!("{:?}", self.by);
+        serde_json::to_vec(&(
+            "events-cursor-1",
+            self.tenant,
+            self.platform,
+            by,
+            &self.kinds,
+            (&self.actor, &self.aggregate, &self.subject, &self.correlation_id),
+            (self.from, self.to),
+        ))
+        .map_err(Problem::internal)
+    }
+}
+
+/// The address of the next page.
+fn continued(uri: &Uri, cursor: &str) -> String {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+    let mut pairs: Vec<&str> = kept.collect();
+    let cursor = format!("cursor={cursor}");
+    pairs.push(&cursor);
+    format!("{}?{}", uri.path(), pairs.join("&"))
+}
+
+/// `USR-002` means the one of the business that is read.
+fn whole_actor(actor: String, tenant: Option<TenantId>) -> Result<String, Problem> {
+    match (actor.parse::<UserId>(), tenant) {
+        (Ok(user), Some(tenant)) => Ok(format!("{tenant}:{user}")),
+        (Ok(_), None) => Err(wrong("actor", "ambiguous", "say of which business: TNT-001:USR-002")),
+        (Err(_), _) => Ok(actor),
+    }
+}
+
+fn instant(name: &'static str, text: &str, end: bool) -> Result<DateTime<Utc>, Problem> {
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        let day = if end { day.succ_opt().unwrap_or(day) } else { day };
+        return Ok(day.and_time(NaiveTime::MIN).and_utc());
+    }
+    // a `+` that was not escaped arrives as a space
+    DateTime::parse_from_rfc3339(&text.replacen(' ', "+", 1))
+        .map(|instant| instant.to_utc())
+        .map_err(|_| wrong(name, "wrong_type", "expected a time like 2026-01-31T09:00:00Z, or a date"))
+}
+
+fn wrong(name: &str, code: &str, detail: impl Into<String>) -> Problem {
+    Problem::validation_failed(vec![FieldError::parameter(name, code, detail)])
+}
