@@ -85,5 +85,8 @@ pub(crate) use event_sourced;
 /// Every event that can be stored: aggregate, event type and version, the contract with all that was ever written.
 #[must_use]
 pub fn event_types() -> Vec<(&'static str, String, &'static str)> {
-    super::customer::CustomerEvent::types().chain(super::lead::LeadEvent::types()).collect()
+    super::customer::CustomerEvent::types()
+        .chain(super::lead::LeadEvent::types())
+        .chain(super::project::ProjectEvent::types())
+        .collect()
 }

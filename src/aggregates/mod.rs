@@ -13,6 +13,7 @@ pub mod interaction;
 pub mod lead;
 pub mod permission;
 pub mod plans;
+pub mod project;
 pub mod values;
 
 pub use contract::{Refusal, Refused, event_types};
