@@ -85,8 +85,27 @@ pub(crate) use event_sourced;
 /// Every event that can be stored: aggregate, event type and version, the contract with all that was ever written.
 #[must_use]
 pub fn event_types() -> Vec<(&'static str, String, &'static str)> {
-    super::customer::CustomerEvent::types()
+    super::tenant::TenantEvent::types()
+        .chain(super::user::UserEvent::types())
+        .chain(super::customer::CustomerEvent::types())
         .chain(super::lead::LeadEvent::types())
         .chain(super::project::ProjectEvent::types())
+        .chain(super::invoice::InvoiceEvent::types())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_event_has_a_name_of_its_own_that_begins_with_its_aggregate() {
+        let types = event_types();
+        let names: BTreeSet<_> = types.iter().map(|(_, name, _)| name).collect();
+        assert_eq!(names.len(), types.len());
+        assert!(types.iter().all(|(aggregate, name, _)| name.starts_with(aggregate) && name.len() > aggregate.len()));
+        assert!(types.contains(&("Lead", "LeadStageChanged".to_owned(), "1")));
+    }
 }

@@ -1,6 +1,6 @@
 //! What each plan allows: one table, looked up wherever a limit is kept.
 
-use super::values::{Feature, Plan};
+use super::values::{Feature, Plan, Quota};
 
 /// What a plan allows. `None` is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,15 @@ impl Plan {
             Self::Starter => &STARTER,
             Self::Professional => &PROFESSIONAL,
             Self::Enterprise => &ENTERPRISE,
+        }
+    }
+
+    /// How many of something the plan allows; none is without limit.
+    #[must_use]
+    pub fn quota(self, quota: Quota) -> Option<u32> {
+        match quota {
+            Quota::ApiKeys => self.allowance().api_keys,
+            Quota::Webhooks => self.allowance().webhooks,
         }
     }
 

@@ -28,7 +28,7 @@ pub use ratio::{Percent, Score};
 pub use text::Text;
 pub use words::{
     CustomerStatus, Feature, InteractionStatus, InteractionType, InvoiceStatus, LeadGrade, LeadSource, LeadStage, Plan,
-    Priority, ProjectStatus, Qualification, SupportMode, TenantStatus, UserStatus,
+    Priority, ProjectStatus, Qualification, Quota, SupportMode, TenantStatus, UserStatus,
 };
 
 /// Why a value was refused; written as `code|sentence`.

@@ -283,6 +283,16 @@ words!(
 );
 
 words!(
+    /// Something that a plan counts, beside seats.
+    Quota {
+        /// Keys for programs.
+        ApiKeys,
+        /// Webhook endpoints.
+        Webhooks,
+    }
+);
+
+words!(
     /// What may be done in a support session.
     #[derive(Default)]
     SupportMode {
