@@ -3,10 +3,52 @@
 //! A projection is a pure fold over the log, keyed by entity. Each read model has two tables: the rows as they
 //! are now, and every row that ever was with the period in which it held, on both clocks.
 
+pub mod activity;
+pub mod customers;
 pub mod fact;
+pub mod interactions;
+pub mod invoices;
+pub mod leads;
 pub mod model;
+pub mod notes;
+pub mod people;
+pub mod projects;
 pub mod row;
 pub mod runner;
+pub mod tenants;
+pub mod users;
+mod write;
 
 pub use fact::{Event, Fact};
 pub use runner::{Lagging, Progress, Projections, Projector};
+
+use model::{Model, Projection, Versioned};
+
+/// The name of every projection.
+pub const NAMES: [&str; 9] = [
+    tenants::Tenants::NAME,
+    users::Users::NAME,
+    customers::Customers::NAME,
+    leads::Leads::NAME,
+    projects::Projects::NAME,
+    invoices::Invoices::NAME,
+    interactions::Interactions::NAME,
+    notes::Notes::NAME,
+    activity::Activity::NAME,
+];
+
+/// Every projection, in the order of [`NAMES`], remembering nothing yet.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Model>> {
+    vec![
+        Box::new(Versioned::<tenants::Tenants>::default()),
+        Box::new(Versioned::<users::Users>::default()),
+        Box::new(Versioned::<customers::Customers>::default()),
+        Box::new(Versioned::<leads::Leads>::default()),
+        Box::new(Versioned::<projects::Projects>::default()),
+        Box::new(Versioned::<invoices::Invoices>::default()),
+        Box::new(Versioned::<interactions::Interactions>::default()),
+        Box::new(Versioned::<notes::Notes>::default()),
+        Box::new(activity::Activity),
+    ]
+}

@@ -17,7 +17,7 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
 
 /// A row with whose it is, which version, and since when it has been so.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct Stored<R> {
+pub struct Stored<T> {
     /// Whose it is.
     pub tenant_id: String,
     /// The id within the tenant.
@@ -37,7 +37,7 @@ pub struct Stored<R> {
     /// What the read model itself holds.
     #[serde(flatten)]
     #[sqlx(flatten)]
-    pub row: R,
+    pub row: T,
 }
 
 /// The columns of [`Stored`] that every read model has.
