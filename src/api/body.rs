@@ -33,10 +33,18 @@ impl<T: DeserializeOwned + ToSchema, S: Send + Sync> FromRequest<S> for Json<T> 
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (headers, bytes) = buffered(request).await?;
-        is_json(&headers)?;
-        parse(&bytes).map(Self)
+        parse(&read(request).await?).map(Self)
     }
+}
+
+/// The bytes of a body that says it is JSON.
+///
+/// # Errors
+/// `unsupported_media_type`, `payload_too_large` or `malformed_request`.
+pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+    let (headers, bytes) = buffered(request).await?;
+    is_json(&headers)?;
+    Ok(bytes)
 }
 
 impl<T: DeserializeOwned + ToSchema, S: Send + Sync> OptionalFromRequest<S> for Json<T> {

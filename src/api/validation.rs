@@ -223,10 +223,9 @@ fn take_out(document: &mut Value, mut path: Vec<Step>, removed: &mut Vec<(Vec<St
             Step::Index(index) => value.get_mut(index),
         });
         match (parent, last) {
-            (Some(Value::Object(members)), Step::Key(key)) => {
-                if members.remove(&key).is_some() {
-                    return true;
-                }
+            (Some(Value::Object(members)), Step::Key(key)) if members.contains_key(&key) => {
+                members.remove(&key);
+                return true;
             }
             (Some(Value::Array(elements)), Step::Index(index)) if index < elements.len() => {
                 elements.remove(index);

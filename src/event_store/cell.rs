@@ -64,6 +64,8 @@ pub struct Cell {
     pub appender: PgPool,
     /// Writes read models.
     pub projector: PgPool,
+    /// Reads who is active, for sign-in.
+    pub sign_in: PgPool,
 }
 
 /// All that the program reaches: the platform's schema and the cells.
@@ -98,14 +100,16 @@ impl Database {
                 .test_before_acquire(false)
                 .connect_lazy_with(options)
         };
+        let platform = pool("devhub_platform", 8);
         let database = Self {
-            platform: pool("devhub_platform", 6),
+            platform: platform.clone(),
             cell: Cell {
                 name,
                 request: pool("devhub_request", 10),
                 founder: pool("devhub_founder", 4),
                 appender: pool("devhub_appender", 4),
                 projector: pool("devhub_projector", 3),
+                sign_in: platform,
             },
         };
         database.cell.appender.acquire().await?;

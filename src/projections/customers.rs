@@ -1,13 +1,12 @@
-//! The customers that a business sees. Fed by the customers' events.
+//! The customers of a business. Fed by the customers' events.
 //!
 //! | event | does |
 //! |---|---|
 //! | Registered | the row begins |
-//! | DetailsChanged | sets what changed |
-//! | StatusChanged, OwnerChanged | sets status, owner |
+//! | DetailsChanged, StatusChanged, OwnerChanged | sets what changed |
 //! | InteractionLogged, InteractionCompleted, HistoryCarriedOver, Absorbed | moves the last contact |
 //! | LeadLinked | adds the lead |
-//! | MergedInto | names the record that took its place, and hides it |
+//! | MergedInto | hides it, naming the record that stays |
 //! | Deleted, Restored | hides it; shows it again |
 
 use chrono::{DateTime, Utc};
@@ -16,10 +15,9 @@ use serde_json::Value;
 use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
-use super::write::{json, text};
-use crate::aggregates::customer::{CustomerChanges, CustomerEvent};
+use super::write::{json, patch_json, text};
+use crate::aggregates::customer::CustomerEvent;
 use crate::aggregates::interaction::Interaction;
-use crate::aggregates::values::Patch;
 
 row! {
     /// A customer.
@@ -38,13 +36,13 @@ row! {
         pub status: String,
         /// Who takes care of it.
         pub owner_id: Option<String>,
-        /// The leads that became or turned out to be this customer, in the order in which they did.
+        /// The leads that became or turned out to be it.
         pub lead_ids: Vec<String>,
         /// The record that took its place.
         pub merged_into: Option<String>,
         /// When there was contact last.
         pub last_interaction_at: Option<DateTime<Utc>>,
-        /// When it was taken away, or merged into another.
+        /// When it was taken away, or gave way to another.
         pub deleted_at: Option<DateTime<Utc>>,
     }
 }
@@ -87,50 +85,39 @@ impl Projection for Customers {
 
 fn changed(mut row: CustomerRow, event: &CustomerEvent, at: DateTime<Utc>) -> CustomerRow {
     match event {
-        CustomerEvent::Registered { .. }
-        | CustomerEvent::InteractionScheduled { .. }
-        | CustomerEvent::InteractionCancelled { .. }
-        | CustomerEvent::NoteAdded { .. }
-        | CustomerEvent::NoteEdited { .. }
-        | CustomerEvent::NoteRemoved { .. } => {}
-        CustomerEvent::DetailsChanged { changes } => details_changed(&mut row, changes),
+        CustomerEvent::DetailsChanged { changes } => {
+            changes.company.clone().map(|company| company.to_string()).apply_to(&mut row.company);
+            changes.name.clone().map(|name| name.to_string()).apply_to(&mut row.name);
+            changes.email.clone().map(|email| email.to_string()).apply_to(&mut row.email);
+            changes.phone.clone().map(|phone| phone.to_string()).apply_to(&mut row.phone);
+            patch_json(&changes.address, &mut row.address);
+        }
         CustomerEvent::StatusChanged { to, .. } => row.status = to.to_string(),
         CustomerEvent::OwnerChanged { owner } => row.owner_id = text(owner.as_ref()),
         CustomerEvent::InteractionLogged { completed_at, .. }
         | CustomerEvent::InteractionCompleted { completed_at, .. } => {
             row.last_interaction_at = row.last_interaction_at.max(Some(*completed_at));
         }
-        CustomerEvent::LeadLinked { lead } => {
-            let lead = lead.to_string();
-            if !row.lead_ids.contains(&lead) {
-                row.lead_ids.push(lead);
-            }
-        }
-        CustomerEvent::HistoryCarriedOver { interactions, .. } | CustomerEvent::Absorbed { interactions, .. } => {
-            row.last_interaction_at = row.last_interaction_at.max(last_contact(interactions));
-        }
+        CustomerEvent::LeadLinked { lead } => row.lead_ids.push(lead.to_string()),
+        CustomerEvent::HistoryCarriedOver { interactions, .. } => contacted(&mut row, interactions),
+        CustomerEvent::Absorbed { interactions, .. } => contacted(&mut row, interactions),
         CustomerEvent::MergedInto { into } => {
             row.merged_into = Some(into.to_string());
             row.deleted_at = Some(at);
         }
         CustomerEvent::Deleted {} => row.deleted_at = Some(at),
         CustomerEvent::Restored {} => row.deleted_at = None,
+        CustomerEvent::Registered { .. }
+        | CustomerEvent::InteractionScheduled { .. }
+        | CustomerEvent::InteractionCancelled { .. }
+        | CustomerEvent::NoteAdded { .. }
+        | CustomerEvent::NoteEdited { .. }
+        | CustomerEvent::NoteRemoved { .. } => {}
     }
     row
 }
 
-fn details_changed(row: &mut CustomerRow, changes: &CustomerChanges) {
-    changes.company.clone().map(|company| company.to_string()).apply_to(&mut row.company);
-    changes.name.clone().map(|name| name.to_string()).apply_to(&mut row.name);
-    changes.email.clone().map(|email| email.to_string()).apply_to(&mut row.email);
-    changes.phone.clone().map(|phone| phone.to_string()).apply_to(&mut row.phone);
-    match &changes.address {
-        Patch::Unchanged => {}
-        Patch::Clear => row.address = None,
-        Patch::Set(address) => row.address = json(Some(&**address)),
-    }
-}
-
-fn last_contact(interactions: &[Interaction]) -> Option<DateTime<Utc>> {
-    interactions.iter().filter_map(|interaction| interaction.completed_at).max()
+fn contacted(row: &mut CustomerRow, interactions: &[Interaction]) {
+    let last = interactions.iter().filter_map(|interaction| interaction.completed_at).max();
+    row.last_interaction_at = row.last_interaction_at.max(last);
 }

@@ -1,11 +1,10 @@
-//! Calls, meetings and all other contact, one by one. Fed by the events of customers and leads.
+//! The contact there was and will be, with leads and customers. Fed by both their events.
 //!
 //! | event | does |
 //! |---|---|
 //! | InteractionLogged, InteractionScheduled | the row begins |
-//! | InteractionCompleted, InteractionCancelled | sets the status, and what came of it |
-//! | HistoryCarriedOver | the customer takes over the contact with its lead |
-//! | Absorbed | the surviving customer takes over the contact with the other record |
+//! | InteractionCompleted, InteractionCancelled | sets the status, outcome and time |
+//! | HistoryCarriedOver, Absorbed | makes each of them the customer's too |
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
@@ -15,17 +14,17 @@ use super::model::{Projection, Touched};
 use super::row::row;
 use super::write::text;
 use crate::aggregates::customer::CustomerEvent;
-use crate::aggregates::ids::{InteractionId, UserId};
-use crate::aggregates::interaction::{Interaction, InteractionFacts};
+use crate::aggregates::ids::InteractionId;
+use crate::aggregates::interaction::Interaction;
 use crate::aggregates::lead::LeadEvent;
 use crate::aggregates::values::{Hours, InteractionStatus, Personal, Text};
 
 row! {
-    /// An interaction.
+    /// A call, a meeting, a demo …
     pub struct InteractionRow in "interactions", "interaction_versions" {
-        /// The customer.
+        /// The customer it is with.
         pub customer_id: Option<String>,
-        /// The lead.
+        /// The lead it is or was with.
         pub lead_id: Option<String>,
         /// What kind of contact.
         pub interaction_type: String,
@@ -47,9 +46,9 @@ row! {
         pub follow_up_date: Option<NaiveDate>,
         /// Whether the customer pays for the time.
         pub billable: bool,
-        /// The time it took, in hours.
+        /// The time it took.
         pub billable_hours: Option<Decimal>,
-        /// Who had or will have it.
+        /// Who had or has it.
         pub created_by: Option<String>,
     }
 }
@@ -57,28 +56,16 @@ row! {
 /// The interactions.
 pub struct Interactions;
 
-/// What an event says about contact, whether with a customer or with a lead.
-enum Contact<'a> {
-    Begins {
-        id: InteractionId,
-        facts: &'a InteractionFacts,
-        by: Option<UserId>,
-        status: InteractionStatus,
-        scheduled_at: Option<DateTime<Utc>>,
-        completed_at: Option<DateTime<Utc>>,
-    },
-    Completed {
-        id: InteractionId,
-        outcome: Option<&'a Personal<Text<2000>>>,
-        hours: Option<Hours>,
-        at: DateTime<Utc>,
-    },
-    Cancelled(InteractionId),
-    /// The customer whose event it is has it from now on.
-    TakenOver {
-        interactions: &'a [Interaction],
-        lead: Option<String>,
-    },
+/// What an event says of an interaction.
+enum Said<'a> {
+    /// It is there.
+    Begun(Interaction),
+    /// It took place.
+    Completed { outcome: Option<&'a Personal<Text<2000>>>, hours: Option<Hours>, at: DateTime<Utc> },
+    /// It was called off.
+    Cancelled,
+    /// It is the customer's now.
+    Carried(&'a Interaction),
 }
 
 impl Projection for Interactions {
@@ -86,123 +73,103 @@ impl Projection for Interactions {
     const NAME: &'static str = "interactions";
 
     fn touched(fact: &Fact) -> Vec<Touched> {
-        match contact(&fact.event) {
-            None => Vec::new(),
-            Some(Contact::Begins { id, .. }) => vec![Touched::New(id.to_string())],
-            Some(Contact::Completed { id, .. } | Contact::Cancelled(id)) => vec![Touched::Known(id.to_string())],
-            Some(Contact::TakenOver { interactions, .. }) => {
-                interactions.iter().map(|interaction| Touched::Known(interaction.id.to_string())).collect()
-            }
-        }
+        said(fact)
+            .into_iter()
+            .map(|(id, said)| match said {
+                Said::Begun(_) => Touched::New(id.to_string()),
+                _ => Touched::Known(id.to_string()),
+            })
+            .collect()
     }
 
     fn fold(row: Option<InteractionRow>, id: &str, fact: &Fact) -> Option<InteractionRow> {
-        let customer = matches!(fact.event, Event::Customer(_)).then(|| fact.recorded.local_id().to_owned());
-        let lead = matches!(fact.event, Event::Lead(_)).then(|| fact.recorded.local_id().to_owned());
-        match (row, contact(&fact.event)?) {
-            (None, Contact::Begins { facts, by, status, scheduled_at, completed_at, .. }) => {
-                let by = text(by.as_ref()).or_else(|| fact.recorded.own_actor().map(ToOwned::to_owned));
-                let row = begun(facts, by, status);
-                Some(InteractionRow { customer_id: customer, lead_id: lead, scheduled_at, completed_at, ..row })
+        let Some((_, said)) = said(fact).into_iter().find(|(said_of, _)| said_of.to_string() == id) else { return row };
+        let (customer, lead) = with(fact);
+        match (row, said) {
+            (None, Said::Begun(interaction)) => Some(begun(&interaction, customer, lead)),
+            (None, Said::Carried(interaction)) => Some(begun(interaction, customer, None)),
+            (None, _) => None,
+            (Some(mut row), Said::Carried(_)) => {
+                row.customer_id = customer;
+                Some(row)
             }
-            (None, Contact::TakenOver { interactions, lead }) => {
-                let interaction = interactions.iter().find(|interaction| interaction.id.to_string() == id)?;
-                Some(InteractionRow {
-                    customer_id: customer,
-                    lead_id: lead,
-                    scheduled_at: interaction.scheduled_at,
-                    completed_at: interaction.completed_at,
-                    ..begun(&interaction.facts, text(interaction.by.as_ref()), interaction.status)
-                })
+            (Some(mut row), Said::Completed { outcome, hours, at }) => {
+                row.status = InteractionStatus::Completed.to_string();
+                row.completed_at = Some(at);
+                row.outcome = text(outcome.map(|outcome| &**outcome)).or(row.outcome);
+                row.billable_hours = hours.map(Hours::value).or(row.billable_hours);
+                Some(row)
             }
-            (None, Contact::Completed { .. } | Contact::Cancelled(_)) => None,
-            (Some(row), contact) => Some(changed(row, contact, customer)),
+            (Some(mut row), Said::Cancelled) => {
+                row.status = InteractionStatus::Cancelled.to_string();
+                Some(row)
+            }
+            (Some(row), Said::Begun(_)) => Some(row),
         }
     }
 }
 
-fn begun(facts: &InteractionFacts, created_by: Option<String>, status: InteractionStatus) -> InteractionRow {
+/// The customer and the lead that an event's aggregate is.
+fn with(fact: &Fact) -> (Option<String>, Option<String>) {
+    let id = fact.recorded.local_id().to_owned();
+    match &fact.event {
+        Event::Customer(_) => (Some(id), None),
+        Event::Lead(_) => (None, Some(id)),
+        _ => (None, None),
+    }
+}
+
+fn said(fact: &Fact) -> Vec<(InteractionId, Said<'_>)> {
+    match &fact.event {
+        Event::Lead(event) => match event {
+            LeadEvent::InteractionLogged { id, facts, by, completed_at } => {
+                vec![(*id, Said::Begun(Interaction::logged(*id, facts.clone(), *by, *completed_at)))]
+            }
+            LeadEvent::InteractionScheduled { id, facts, by, scheduled_at } => {
+                vec![(*id, Said::Begun(Interaction::scheduled(*id, facts.clone(), *by, *scheduled_at)))]
+            }
+            LeadEvent::InteractionCompleted { id, outcome, hours, completed_at } => {
+                vec![(*id, Said::Completed { outcome: outcome.as_ref(), hours: *hours, at: *completed_at })]
+            }
+            LeadEvent::InteractionCancelled { id } => vec![(*id, Said::Cancelled)],
+            _ => Vec::new(),
+        },
+        Event::Customer(event) => match event {
+            CustomerEvent::InteractionLogged { id, facts, by, completed_at } => {
+                vec![(*id, Said::Begun(Interaction::logged(*id, facts.clone(), *by, *completed_at)))]
+            }
+            CustomerEvent::InteractionScheduled { id, facts, by, scheduled_at } => {
+                vec![(*id, Said::Begun(Interaction::scheduled(*id, facts.clone(), *by, *scheduled_at)))]
+            }
+            CustomerEvent::InteractionCompleted { id, outcome, hours, completed_at } => {
+                vec![(*id, Said::Completed { outcome: outcome.as_ref(), hours: *hours, at: *completed_at })]
+            }
+            CustomerEvent::InteractionCancelled { id } => vec![(*id, Said::Cancelled)],
+            CustomerEvent::HistoryCarriedOver { interactions, .. } | CustomerEvent::Absorbed { interactions, .. } => {
+                interactions.iter().map(|interaction| (interaction.id, Said::Carried(interaction))).collect()
+            }
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn begun(interaction: &Interaction, customer_id: Option<String>, lead_id: Option<String>) -> InteractionRow {
+    let facts = &interaction.facts;
     InteractionRow {
-        customer_id: None,
-        lead_id: None,
+        customer_id,
+        lead_id,
         interaction_type: facts.kind.to_string(),
         subject: Some(facts.subject.to_string()),
         description: text(facts.description.as_deref()),
         outcome: text(facts.outcome.as_deref()),
         priority: facts.priority.to_string(),
-        status: status.to_string(),
-        scheduled_at: None,
-        completed_at: None,
+        status: interaction.status.to_string(),
+        scheduled_at: interaction.scheduled_at,
+        completed_at: interaction.completed_at,
         follow_up_date: facts.follow_up_date,
         billable: facts.billable,
         billable_hours: facts.hours.map(Hours::value),
-        created_by,
+        created_by: text(interaction.by.as_ref()),
     }
-}
-
-fn changed(mut row: InteractionRow, contact: Contact<'_>, customer: Option<String>) -> InteractionRow {
-    match contact {
-        Contact::Begins { .. } => {}
-        Contact::Completed { outcome, hours, at, .. } => {
-            row.status = InteractionStatus::Completed.to_string();
-            row.completed_at = Some(at);
-            // What is not said stays as it was.
-            row.outcome = text(outcome.map(|outcome| &**outcome)).or(row.outcome);
-            row.billable_hours = hours.map(Hours::value).or(row.billable_hours);
-        }
-        Contact::Cancelled(_) => row.status = InteractionStatus::Cancelled.to_string(),
-        Contact::TakenOver { lead, .. } => {
-            row.customer_id = customer;
-            row.lead_id = row.lead_id.or(lead);
-        }
-    }
-    row
-}
-
-fn contact(event: &Event) -> Option<Contact<'_>> {
-    match event {
-        Event::Customer(event) => with_customer(event),
-        Event::Lead(event) => with_lead(event),
-        _ => None,
-    }
-}
-
-fn with_customer(event: &CustomerEvent) -> Option<Contact<'_>> {
-    Some(match event {
-        CustomerEvent::InteractionLogged { id, facts, by, completed_at } => logged(*id, facts, *by, *completed_at),
-        CustomerEvent::InteractionScheduled { id, facts, by, scheduled_at } => {
-            scheduled(*id, facts, *by, *scheduled_at)
-        }
-        CustomerEvent::InteractionCompleted { id, outcome, hours, completed_at } => {
-            Contact::Completed { id: *id, outcome: outcome.as_ref(), hours: *hours, at: *completed_at }
-        }
-        CustomerEvent::InteractionCancelled { id } => Contact::Cancelled(*id),
-        CustomerEvent::HistoryCarriedOver { lead, interactions } => {
-            Contact::TakenOver { interactions, lead: Some(lead.to_string()) }
-        }
-        CustomerEvent::Absorbed { interactions, .. } => Contact::TakenOver { interactions, lead: None },
-        _ => return None,
-    })
-}
-
-fn with_lead(event: &LeadEvent) -> Option<Contact<'_>> {
-    Some(match event {
-        LeadEvent::InteractionLogged { id, facts, by, completed_at } => logged(*id, facts, *by, *completed_at),
-        LeadEvent::InteractionScheduled { id, facts, by, scheduled_at } => scheduled(*id, facts, *by, *scheduled_at),
-        LeadEvent::InteractionCompleted { id, outcome, hours, completed_at } => {
-            Contact::Completed { id: *id, outcome: outcome.as_ref(), hours: *hours, at: *completed_at }
-        }
-        LeadEvent::InteractionCancelled { id } => Contact::Cancelled(*id),
-        _ => return None,
-    })
-}
-
-fn logged(id: InteractionId, facts: &InteractionFacts, by: Option<UserId>, at: DateTime<Utc>) -> Contact<'_> {
-    let status = InteractionStatus::Completed;
-    Contact::Begins { id, facts, by, status, scheduled_at: None, completed_at: Some(at) }
-}
-
-fn scheduled(id: InteractionId, facts: &InteractionFacts, by: Option<UserId>, at: DateTime<Utc>) -> Contact<'_> {
-    let status = InteractionStatus::Scheduled;
-    Contact::Begins { id, facts, by, status, scheduled_at: Some(at), completed_at: None }
 }

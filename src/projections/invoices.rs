@@ -20,7 +20,7 @@ use crate::aggregates::values::{InvoiceStatus, Patch};
 row! {
     /// An invoice.
     pub struct InvoiceRow in "invoices", "invoice_versions" {
-        /// The number on it; its id if it was given none.
+        /// The number on it: the one that was given, else its id.
         pub number: String,
         /// Who owes it.
         pub customer_id: String,
@@ -28,7 +28,7 @@ row! {
         pub project_id: Option<String>,
         /// In which currency.
         pub currency: String,
-        /// What is charged for, each line with its sums; empty if it is a plain amount.
+        /// What is charged for, with the sums of each line.
         pub lines: Value,
         /// The sum without tax.
         pub net: Decimal,
@@ -40,9 +40,9 @@ row! {
         pub issue_date: NaiveDate,
         /// When it is to be paid.
         pub due_date: NaiveDate,
-        /// Where it stands.
+        /// How far it is; overdue is worked out.
         pub status: String,
-        /// When it went to the customer.
+        /// When it was sent.
         pub sent_at: Option<DateTime<Utc>>,
         /// When the customer looked at it.
         pub viewed_at: Option<DateTime<Utc>>,
@@ -54,7 +54,7 @@ row! {
         pub notes: Option<String>,
         /// Terms of payment.
         pub terms: Option<String>,
-        /// Who of the business wrote it.
+        /// Who wrote it.
         pub created_by: Option<String>,
     }
 }
@@ -76,20 +76,22 @@ impl Projection for Invoices {
     fn fold(row: Option<InvoiceRow>, id: &str, fact: &Fact) -> Option<InvoiceRow> {
         let Event::Invoice(event) = &fact.event else { return row };
         match (row, event) {
-            (None, InvoiceEvent::Drafted { facts }) => Some(drafted(id, facts, fact.recorded.own_actor())),
+            (None, InvoiceEvent::Drafted { facts }) => {
+                Some(drafted(facts, id, fact.recorded.own_actor().map(str::to_owned)))
+            }
             (None, _) => None,
-            (Some(row), event) => Some(changed(row, id, event, fact.recorded.occurred_at)),
+            (Some(row), event) => Some(changed(row, event, id, fact.recorded.occurred_at)),
         }
     }
 }
 
-fn drafted(id: &str, facts: &InvoiceFacts, by: Option<&str>) -> InvoiceRow {
+fn drafted(facts: &InvoiceFacts, id: &str, created_by: Option<String>) -> InvoiceRow {
     InvoiceRow {
-        number: facts.number.as_ref().map_or_else(|| id.to_owned(), ToString::to_string),
+        number: text(facts.number.as_ref()).unwrap_or_else(|| id.to_owned()),
         customer_id: facts.customer.to_string(),
         project_id: text(facts.project.as_ref()),
         currency: facts.currency.code().to_owned(),
-        lines: json(Some(&facts.lines)).unwrap_or_else(none),
+        lines: json(Some(&facts.lines)).unwrap_or_default(),
         net: facts.net.amount(),
         tax: facts.tax.amount(),
         amount: facts.total.amount(),
@@ -102,58 +104,51 @@ fn drafted(id: &str, facts: &InvoiceFacts, by: Option<&str>) -> InvoiceRow {
         voided_at: None,
         notes: text(facts.notes.as_deref()),
         terms: text(facts.terms.as_ref()),
-        created_by: by.map(ToOwned::to_owned),
+        created_by,
     }
 }
 
-/// No lines.
-fn none() -> Value {
-    Value::Array(Vec::new())
-}
-
-fn changed(mut row: InvoiceRow, id: &str, event: &InvoiceEvent, at: DateTime<Utc>) -> InvoiceRow {
-    let status = match event {
-        InvoiceEvent::Drafted { .. } => return row,
-        InvoiceEvent::Changed { changes } => {
-            draft_changed(&mut row, id, changes);
-            return row;
-        }
+fn changed(mut row: InvoiceRow, event: &InvoiceEvent, id: &str, at: DateTime<Utc>) -> InvoiceRow {
+    match event {
+        InvoiceEvent::Drafted { .. } => {}
+        InvoiceEvent::Changed { changes } => draft_changed(&mut row, changes, id),
         InvoiceEvent::Sent {} => {
+            row.status = InvoiceStatus::Sent.to_string();
             row.sent_at = Some(at);
-            InvoiceStatus::Sent
         }
         InvoiceEvent::Viewed {} => {
+            row.status = InvoiceStatus::Viewed.to_string();
             row.viewed_at = Some(at);
-            InvoiceStatus::Viewed
         }
         InvoiceEvent::Paid { paid_on } => {
+            row.status = InvoiceStatus::Paid.to_string();
             row.paid_on = Some(*paid_on);
-            InvoiceStatus::Paid
         }
         InvoiceEvent::Voided {} => {
+            row.status = InvoiceStatus::Void.to_string();
             row.voided_at = Some(at);
-            InvoiceStatus::Void
         }
-    };
-    row.status = status.to_string();
+    }
     row
 }
 
-fn draft_changed(row: &mut InvoiceRow, id: &str, changes: &InvoiceChanges) {
+fn draft_changed(row: &mut InvoiceRow, changes: &InvoiceChanges, id: &str) {
     match &changes.number {
         Patch::Unchanged => {}
-        Patch::Clear => id.clone_into(&mut row.number),
+        Patch::Clear => row.number = id.to_owned(),
         Patch::Set(number) => row.number = number.to_string(),
     }
     changes.customer.map(|customer| customer.to_string()).apply_to_required(&mut row.customer_id);
     changes.project.map(|project| project.to_string()).apply_to(&mut row.project_id);
     changes.currency.map(|currency| currency.code().to_owned()).apply_to_required(&mut row.currency);
-    if let Patch::Set(lines) = &changes.lines {
-        row.lines = json(Some(lines)).unwrap_or_else(none);
+    match &changes.lines {
+        Patch::Unchanged => {}
+        Patch::Clear => row.lines = Value::Array(Vec::new()),
+        Patch::Set(lines) => row.lines = json(Some(lines)).unwrap_or_default(),
     }
-    changes.net.clone().map(|net| net.amount()).apply_to_required(&mut row.net);
-    changes.tax.clone().map(|tax| tax.amount()).apply_to_required(&mut row.tax);
-    changes.total.clone().map(|total| total.amount()).apply_to_required(&mut row.amount);
+    changes.net.as_set().map(|net| net.amount()).into_iter().for_each(|net| row.net = net);
+    changes.tax.as_set().map(|tax| tax.amount()).into_iter().for_each(|tax| row.tax = tax);
+    changes.total.as_set().map(|total| total.amount()).into_iter().for_each(|total| row.amount = total);
     changes.issue_date.apply_to_required(&mut row.issue_date);
     changes.due_date.apply_to_required(&mut row.due_date);
     changes.notes.clone().map(|notes| notes.to_string()).apply_to(&mut row.notes);

@@ -22,22 +22,9 @@ mod write;
 pub use fact::{Event, Fact};
 pub use runner::{Lagging, Progress, Projections, Projector};
 
-use model::{Model, Projection, Versioned};
+use model::{Model, Versioned};
 
-/// The name of every projection.
-pub const NAMES: [&str; 9] = [
-    tenants::Tenants::NAME,
-    users::Users::NAME,
-    customers::Customers::NAME,
-    leads::Leads::NAME,
-    projects::Projects::NAME,
-    invoices::Invoices::NAME,
-    interactions::Interactions::NAME,
-    notes::Notes::NAME,
-    activity::Activity::NAME,
-];
-
-/// Every projection, in the order of [`NAMES`], remembering nothing yet.
+/// Every projection there is. One that has never run is behind, not absent.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Model>> {
     vec![

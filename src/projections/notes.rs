@@ -1,11 +1,10 @@
-//! What people wrote down about customers. Fed by the customers' events.
+//! What was written down about customers. Fed by the customers' events.
 //!
 //! | event | does |
 //! |---|---|
 //! | NoteAdded | the row begins |
-//! | NoteEdited | sets what changed |
-//! | NoteRemoved | hides it |
-//! | Absorbed | moves the notes of the other record to the surviving customer |
+//! | NoteEdited, NoteRemoved | sets what changed; hides it |
+//! | Absorbed | moves each note to the record that stays |
 
 use chrono::{DateTime, Utc};
 
@@ -18,7 +17,7 @@ use crate::aggregates::customer::{CustomerEvent, Note};
 row! {
     /// A note.
     pub struct NoteRow in "notes", "note_versions" {
-        /// The customer.
+        /// The customer it is about.
         pub customer_id: String,
         /// Who wrote it.
         pub author_id: String,
@@ -58,9 +57,9 @@ impl Projection for Notes {
         let Event::Customer(event) = &fact.event else { return row };
         let customer = fact.recorded.local_id();
         match (row, event) {
-            (None, CustomerEvent::NoteAdded { note }) => Some(written(note, customer)),
+            (None, CustomerEvent::NoteAdded { note }) => Some(begun(note, customer)),
             (None, CustomerEvent::Absorbed { notes, .. }) => {
-                notes.iter().find(|note| note.id.to_string() == id).map(|note| written(note, customer))
+                notes.iter().find(|note| note.id.to_string() == id).map(|note| begun(note, customer))
             }
             (None, _) => None,
             (Some(mut row), CustomerEvent::NoteEdited { changes, .. }) => {
@@ -69,16 +68,20 @@ impl Projection for Notes {
                 changes.private.apply_to_required(&mut row.private);
                 Some(row)
             }
-            (Some(row), CustomerEvent::NoteRemoved { .. }) => {
-                Some(NoteRow { deleted_at: Some(fact.recorded.occurred_at), ..row })
+            (Some(mut row), CustomerEvent::NoteRemoved { .. }) => {
+                row.deleted_at = Some(fact.recorded.occurred_at);
+                Some(row)
             }
-            (Some(row), CustomerEvent::Absorbed { .. }) => Some(NoteRow { customer_id: customer.to_owned(), ..row }),
+            (Some(mut row), CustomerEvent::Absorbed { .. }) => {
+                row.customer_id = customer.to_owned();
+                Some(row)
+            }
             (Some(row), _) => Some(row),
         }
     }
 }
 
-fn written(note: &Note, customer: &str) -> NoteRow {
+fn begun(note: &Note, customer: &str) -> NoteRow {
     NoteRow {
         customer_id: customer.to_owned(),
         author_id: note.author.to_string(),

@@ -1,17 +1,18 @@
-//! Who somebody is and whether they and their business are let in: what every request asks before anything else.
+//! Who somebody is and whether their business is active: what every request asks before anything else.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Row};
+use sqlx::{PgPool, Row};
 
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::permission::{Grants, Role};
 use crate::aggregates::values::{Feature, Plan, Quota, TenantStatus, UserStatus};
 
-/// Who somebody is, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A person, as far as access is concerned.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     /// What they sign in with.
     pub email: String,
@@ -25,122 +26,121 @@ pub struct Identity {
     pub grants: Grants,
     /// Whether they may sign in.
     pub status: UserStatus,
-    /// The version of the user's stream.
+    /// How many times they changed.
     pub version: i64,
 }
 
-/// A business, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A business, as far as access is concerned.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Business {
     /// Its name.
     pub business_name: String,
-    /// Whether its users are let in.
+    /// Whether its users get in.
     pub status: TenantStatus,
-    /// What it subscribes to.
+    /// What it subscribed to.
     pub plan: Plan,
-    /// Its seats, if not the plan's.
+    /// How many seats it has, if other than the plan's.
     pub seat_limit: Option<u32>,
-    /// Parts of the product switched on or off, where that is not as the plan says.
-    pub features: BTreeMap<Feature, bool>,
-    /// Its other limits, where they are not the plan's.
-    pub limits: BTreeMap<Quota, u32>,
+    /// What is switched on or off for it, where that is other than the plan's.
+    pub features: BTreeMap<String, bool>,
+    /// Its quotas, where they are other than the plan's.
+    pub limits: BTreeMap<String, u32>,
 }
 
-impl<'r> FromRow<'r, PgRow> for Identity {
-    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
-        let Json(grants) = row.try_get("permissions")?;
-        Ok(Self {
-            email: row.try_get("email")?,
-            full_name: row.try_get("full_name")?,
-            role: word(row, "role")?,
-            department: row.try_get("department")?,
-            grants,
-            status: word(row, "user_status")?,
-            version: row.try_get("version")?,
-        })
+impl Business {
+    /// How many seats it has; none: as many as it likes.
+    #[must_use]
+    pub fn seats(&self) -> Option<u32> {
+        self.seat_limit.or(self.plan.allowance().seats)
+    }
+
+    /// How much it may have of something; none: as much as it likes.
+    #[must_use]
+    pub fn quota(&self, quota: Quota) -> Option<u32> {
+        self.limits.get(quota.as_str()).copied().or_else(|| self.plan.quota(quota))
+    }
+
+    /// Whether it has a feature.
+    #[must_use]
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.get(feature.as_str()).copied().unwrap_or_else(|| self.plan.includes(feature))
     }
 }
 
-impl<'r> FromRow<'r, PgRow> for Business {
-    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
-        let Json(features) = row.try_get("features")?;
-        let Json(limits) = row.try_get("limits")?;
-        let seat_limit: Option<i64> = row.try_get("seat_limit")?;
-        let seat_limit = seat_limit.map(u32::try_from).transpose().map_err(|error| unreadable("seat_limit", error))?;
-        Ok(Self {
-            business_name: row.try_get("business_name")?,
-            status: word(row, "tenant_status")?,
-            plan: word(row, "subscription_plan")?,
-            seat_limit,
-            features,
-            limits,
-        })
-    }
-}
+const IDENTITY: &str = "u.email, u.full_name, u.role, u.department, u.permissions, u.status as user_status, u.version";
+const BUSINESS: &str =
+    "t.business_name, t.status as tenant_status, t.subscription_plan, t.seat_limit, t.features, t.limits";
 
-/// A user. `pool` is the platform's, whose role reads users before there is a tenant to set.
+/// A person and the business that they enter, their own or another in a support session.
 ///
 /// # Errors
-/// The database's.
-pub async fn identity(pool: &PgPool, tenant: TenantId, user: UserId) -> sqlx::Result<Option<Identity>> {
-    sqlx::query_as(
-        "select email, full_name, role, department, permissions, status as user_status, version
-         from users where tenant_id = $1 and id = $2",
-    )
-    .bind(tenant.to_string())
-    .bind(user.to_string())
-    .fetch_optional(pool)
-    .await
-}
-
-/// A business. `pool` is the platform's.
-///
-/// # Errors
-/// The database's.
-pub async fn business(pool: &PgPool, tenant: TenantId) -> sqlx::Result<Option<Business>> {
-    sqlx::query_as(
-        "select business_name, status as tenant_status, subscription_plan, seat_limit, features, limits
-         from tenants where tenant_id = $1 and id = $1",
-    )
-    .bind(tenant.to_string())
-    .fetch_optional(pool)
-    .await
-}
-
-/// A user of one business and the business that they act in, their own or one that they have entered, in one
-/// round trip. None if there is no such user or no such business. `pool` is the platform's.
-///
-/// # Errors
-/// The database's.
+/// The database's, or a row that this version of the program does not understand.
 pub async fn standing(
     pool: &PgPool,
-    tenant_of_user: TenantId,
+    home: TenantId,
     user: UserId,
-    tenant_entered: TenantId,
+    entered: TenantId,
 ) -> sqlx::Result<Option<(Identity, Business)>> {
-    let row = sqlx::query(
-        "select u.email, u.full_name, u.role, u.department, u.permissions, u.status as user_status, u.version,
-                t.business_name, t.status as tenant_status, t.subscription_plan, t.seat_limit, t.features, t.limits
-         from users u cross join tenants t
-         where u.tenant_id = $1 and u.id = $2 and t.tenant_id = $3 and t.id = $3",
-    )
-    .bind(tenant_of_user.to_string())
-    .bind(user.to_string())
-    .bind(tenant_entered.to_string())
-    .fetch_optional(pool)
-    .await?;
-    row.map(|row| Ok((Identity::from_row(&row)?, Business::from_row(&row)?))).transpose()
+    let statement = format!(
+        "select {IDENTITY}, {BUSINESS} from users u, tenants t
+         where u.tenant_id = $1 and u.id = $2 and t.tenant_id = $3 and t.id = $3"
+    );
+    let row = sqlx::query(&statement)
+        .bind(home.to_string())
+        .bind(user.to_string())
+        .bind(entered.to_string())
+        .fetch_optional(pool)
+        .await?;
+    row.map(|row| Ok((identity_of(&row)?, business_of(&row)?))).transpose()
 }
 
-/// A word out of a fixed list.
-fn word<T>(row: &PgRow, column: &str) -> sqlx::Result<T>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
+/// A person.
+///
+/// # Errors
+/// As [`standing`].
+pub async fn identity(pool: &PgPool, tenant: TenantId, user: UserId) -> sqlx::Result<Option<Identity>> {
+    let statement = format!("select {IDENTITY} from users u where u.tenant_id = $1 and u.id = $2");
+    let row = sqlx::query(&statement).bind(tenant.to_string()).bind(user.to_string()).fetch_optional(pool).await?;
+    row.as_ref().map(identity_of).transpose()
+}
+
+/// A business.
+///
+/// # Errors
+/// As [`standing`].
+pub async fn business(pool: &PgPool, tenant: TenantId) -> sqlx::Result<Option<Business>> {
+    let statement = format!("select {BUSINESS} from tenants t where t.tenant_id = $1 and t.id = $1");
+    let row = sqlx::query(&statement).bind(tenant.to_string()).fetch_optional(pool).await?;
+    row.as_ref().map(business_of).transpose()
+}
+
+fn identity_of(row: &PgRow) -> sqlx::Result<Identity> {
+    let Json(grants) = row.try_get("permissions")?;
+    Ok(Identity {
+        email: row.try_get("email")?,
+        full_name: row.try_get("full_name")?,
+        role: word(row, "role")?,
+        department: row.try_get("department")?,
+        grants,
+        status: word(row, "user_status")?,
+        version: row.try_get("version")?,
+    })
+}
+
+fn business_of(row: &PgRow) -> sqlx::Result<Business> {
+    let seats: Option<i32> = row.try_get("seat_limit")?;
+    let (Json(features), Json(limits)) = (row.try_get("features")?, row.try_get("limits")?);
+    Ok(Business {
+        business_name: row.try_get("business_name")?,
+        status: word(row, "tenant_status")?,
+        plan: word(row, "subscription_plan")?,
+        seat_limit: seats.and_then(|seats| u32::try_from(seats).ok()),
+        features,
+        limits,
+    })
+}
+
+fn word<T: FromStr>(row: &PgRow, column: &str) -> sqlx::Result<T> {
     let text: &str = row.try_get(column)?;
-    text.parse().map_err(|error| unreadable(column, error))
-}
-
-fn unreadable(column: &str, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) }
+    text.parse().map_err(|_| sqlx::Error::Decode(format!("{text:?} is no {column}").into()))
 }

@@ -1,44 +1,33 @@
-//! The projects that a business works on. Fed by the projects' events.
+//! The projects of a business. Fed by the projects' events.
 //!
 //! | event | does |
 //! |---|---|
 //! | Planned | the row begins |
-//! | DetailsChanged | sets what changed |
-//! | StatusChanged, OwnerChanged | sets status, owner |
-//! | MemberAssigned, MemberRemoved | adds the member or changes what they do; takes them out |
-//! | CustomerLinked, CustomerUnlinked | adds the customer at the end; takes it out |
-//! | HoursLogged | adds to the hours |
+//! | DetailsChanged, StatusChanged, OwnerChanged | sets what changed |
+//! | MemberAssigned, MemberRemoved | adds, changes or removes a member |
+//! | CustomerLinked, CustomerUnlinked | adds or removes a customer; the first is the primary one |
+//! | HoursLogged | adds the hours |
 //! | Deleted, Restored | hides it; shows it again |
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
-use sqlx::types::Json;
+use serde_json::{Value, json};
 
 use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
-use super::write::text;
+use super::write::{money, text};
 use crate::aggregates::project::{ProjectEvent, ProjectPatch};
-use crate::aggregates::values::{Money, Patch};
-
-/// Somebody who works on a project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Who.
-    pub user_id: String,
-    /// What they do.
-    pub role: String,
-}
+use crate::aggregates::values::{Hours, Patch, Priority};
 
 row! {
     /// A project.
     pub struct ProjectRow in "projects", "project_versions" {
         /// Its name.
         pub name: String,
-        /// What is to be done.
+        /// What it is about.
         pub description: Option<String>,
-        /// Where it stands.
+        /// How far it is.
         pub status: String,
         /// How much it presses.
         pub priority: String,
@@ -50,17 +39,17 @@ row! {
         pub start_date: Option<NaiveDate>,
         /// When it is to be done.
         pub due_date: Option<NaiveDate>,
-        /// How many hours it may take.
+        /// The time it may take.
         pub estimated_hours: Option<Decimal>,
-        /// How many it has taken.
+        /// The time it took so far.
         pub logged_hours: Decimal,
         /// Who answers for it.
         pub owner_id: Option<String>,
-        /// Who works on it, in the order in which they came.
-        pub members: Json<Vec<Member>>,
-        /// The same, ids alone, to be searched.
+        /// Who works on it, with a role each: `[{"user_id", "role"}]`.
+        pub members: Value,
+        /// Who works on it.
         pub member_ids: Vec<String>,
-        /// Whom it is for, the primary one first.
+        /// For whom; the first is the primary one.
         pub customer_ids: Vec<String>,
         /// When it was taken away.
         pub deleted_at: Option<DateTime<Utc>>,
@@ -84,23 +73,26 @@ impl Projection for Projects {
     fn fold(row: Option<ProjectRow>, _: &str, fact: &Fact) -> Option<ProjectRow> {
         let Event::Project(event) = &fact.event else { return row };
         match (row, event) {
-            (None, ProjectEvent::Planned { details, status, owner, customers }) => Some(ProjectRow {
-                name: details.name.to_string(),
-                description: text(details.description.as_ref()),
-                status: status.to_string(),
-                priority: details.priority.to_string(),
-                budget: details.budget.as_ref().map(Money::amount),
-                currency: details.budget.as_ref().map(|budget| budget.currency().code().to_owned()),
-                start_date: details.start_date,
-                due_date: details.due_date,
-                estimated_hours: details.hours_estimated.map(|hours| hours.value()),
-                logged_hours: Decimal::ZERO,
-                owner_id: text(owner.as_ref()),
-                members: Json::default(),
-                member_ids: Vec::new(),
-                customer_ids: customers.iter().map(ToString::to_string).collect(),
-                deleted_at: None,
-            }),
+            (None, ProjectEvent::Planned { details, status, owner, customers }) => {
+                let (budget, currency) = money(details.budget.as_ref());
+                Some(ProjectRow {
+                    name: details.name.to_string(),
+                    description: text(details.description.as_ref()),
+                    status: status.to_string(),
+                    priority: details.priority.to_string(),
+                    budget,
+                    currency,
+                    start_date: details.start_date,
+                    due_date: details.due_date,
+                    estimated_hours: details.hours_estimated.map(Hours::value),
+                    logged_hours: Decimal::ZERO,
+                    owner_id: text(owner.as_ref()),
+                    members: Value::Array(Vec::new()),
+                    member_ids: Vec::new(),
+                    customer_ids: customers.iter().map(ToString::to_string).collect(),
+                    deleted_at: None,
+                })
+            }
             (None, _) => None,
             (Some(row), event) => Some(changed(row, event, fact.recorded.occurred_at)),
         }
@@ -113,48 +105,43 @@ fn changed(mut row: ProjectRow, event: &ProjectEvent, at: DateTime<Utc>) -> Proj
         ProjectEvent::DetailsChanged { changes } => details_changed(&mut row, changes),
         ProjectEvent::StatusChanged { to, .. } => row.status = to.to_string(),
         ProjectEvent::OwnerChanged { owner } => row.owner_id = text(owner.as_ref()),
-        ProjectEvent::MemberAssigned { user, role } => assigned(&mut row, user.to_string(), role.to_string()),
-        ProjectEvent::MemberRemoved { user } => {
+        ProjectEvent::MemberAssigned { user, role } => {
             let user = user.to_string();
-            row.members.retain(|member| member.user_id != user);
-            row.member_ids.retain(|member| *member != user);
+            without_member(&mut row, &user);
+            if let Value::Array(members) = &mut row.members {
+                members.push(json!({"user_id": user, "role": role}));
+            }
+            row.member_ids.push(user);
         }
+        ProjectEvent::MemberRemoved { user } => without_member(&mut row, &user.to_string()),
         ProjectEvent::CustomerLinked { customer } => row.customer_ids.push(customer.to_string()),
-        ProjectEvent::CustomerUnlinked { customer } => {
-            let customer = customer.to_string();
-            row.customer_ids.retain(|linked| *linked != customer);
-        }
-        ProjectEvent::HoursLogged { hours, .. } => {
-            row.logged_hours = row.logged_hours.saturating_add(hours.value());
-        }
+        ProjectEvent::CustomerUnlinked { customer } => row.customer_ids.retain(|id| *id != customer.to_string()),
+        ProjectEvent::HoursLogged { hours, .. } => row.logged_hours += hours.value(),
         ProjectEvent::Deleted {} => row.deleted_at = Some(at),
         ProjectEvent::Restored {} => row.deleted_at = None,
     }
     row
 }
 
-fn assigned(row: &mut ProjectRow, user_id: String, role: String) {
-    if let Some(member) = row.members.iter_mut().find(|member| member.user_id == user_id) {
-        member.role = role;
-    } else {
-        row.member_ids.push(user_id.clone());
-        row.members.push(Member { user_id, role });
+fn without_member(row: &mut ProjectRow, user: &str) {
+    row.member_ids.retain(|id| id != user);
+    if let Value::Array(members) = &mut row.members {
+        members.retain(|member| member.get("user_id").and_then(Value::as_str) != Some(user));
     }
 }
 
 fn details_changed(row: &mut ProjectRow, changes: &ProjectPatch) {
     changes.name.clone().map(|name| name.to_string()).apply_to_required(&mut row.name);
     changes.description.clone().map(|description| description.to_string()).apply_to(&mut row.description);
-    changes.priority.map(|priority| priority.to_string()).apply_to_required(&mut row.priority);
-    match &changes.budget {
+    match changes.priority {
         Patch::Unchanged => {}
-        Patch::Clear => (row.budget, row.currency) = (None, None),
-        Patch::Set(budget) => {
-            row.budget = Some(budget.amount());
-            row.currency = Some(budget.currency().code().to_owned());
-        }
+        Patch::Clear => row.priority = Priority::default().to_string(),
+        Patch::Set(priority) => row.priority = priority.to_string(),
+    }
+    if !changes.budget.is_unchanged() {
+        (row.budget, row.currency) = money(changes.budget.as_set());
     }
     changes.start_date.apply_to(&mut row.start_date);
     changes.due_date.apply_to(&mut row.due_date);
-    changes.hours_estimated.map(|hours| hours.value()).apply_to(&mut row.estimated_hours);
+    changes.hours_estimated.map(Hours::value).apply_to(&mut row.estimated_hours);
 }

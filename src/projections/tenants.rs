@@ -1,25 +1,20 @@
-//! The businesses that use DevHub. Fed by the tenants' own events.
+//! The businesses. Fed by the tenants' events.
 //!
 //! | event | does |
 //! |---|---|
 //! | Registered | the row begins |
-//! | DetailsChanged | sets what changed |
-//! | PlanChanged, SeatLimitChanged | sets plan, seats |
-//! | QuotaChanged, FeatureSwitched | sets or lifts what differs from the plan |
-//! | Suspended, Reactivated | sets the status, and why |
-//! | SupportSessionOpened, SupportSessionClosed | nothing but the version |
+//! | DetailsChanged, PlanChanged, SeatLimitChanged, QuotaChanged, FeatureSwitched | sets what changed |
+//! | Suspended, Reactivated | sets the status |
+//! | SupportSessionOpened, SupportSessionClosed | change nothing here; they are in the activity |
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-use sqlx::types::Json;
+use serde_json::{Map, Value};
 
 use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
-use super::write::{json, text};
-use crate::aggregates::tenant::{TenantChanges, TenantEvent};
-use crate::aggregates::values::{Feature, Patch, Quota, TenantStatus};
+use super::write::{json, patch_json, text};
+use crate::aggregates::tenant::TenantEvent;
+use crate::aggregates::values::TenantStatus;
 
 row! {
     /// A business.
@@ -34,24 +29,24 @@ row! {
         pub address: Option<Value>,
         /// Its country.
         pub country: Option<String>,
-        /// Where its data lives.
+        /// Where its data is.
         pub region: String,
-        /// What it subscribes to.
+        /// What it subscribed to.
         pub subscription_plan: String,
-        /// Its seats, if not the plan's.
-        pub seat_limit: Option<i64>,
-        /// Its other limits, where they are not the plan's.
-        pub limits: Json<BTreeMap<Quota, u32>>,
-        /// Parts of the product switched on or off, where that is not as the plan says.
-        pub features: Json<BTreeMap<Feature, bool>>,
-        /// Whether its users are let in.
+        /// How many seats it has, if other than the plan's.
+        pub seat_limit: Option<i32>,
+        /// Its quotas, where they are other than the plan's.
+        pub limits: Value,
+        /// What is switched on or off for it, where that is other than the plan's.
+        pub features: Value,
+        /// Whether its users get in.
         pub status: String,
-        /// Why they are not.
+        /// Why they do not.
         pub suspended_reason: Option<String>,
     }
 }
 
-/// The tenants.
+/// The businesses.
 pub struct Tenants;
 
 impl Projection for Tenants {
@@ -76,9 +71,9 @@ impl Projection for Tenants {
                 country: text(facts.country.as_ref()),
                 region: region.to_string(),
                 subscription_plan: plan.to_string(),
-                seat_limit: seat_limit.map(i64::from),
-                limits: Json::default(),
-                features: Json::default(),
+                seat_limit: seats(*seat_limit),
+                limits: Value::Object(Map::new()),
+                features: Value::Object(Map::new()),
                 status: TenantStatus::Active.to_string(),
                 suspended_reason: None,
             }),
@@ -90,14 +85,19 @@ impl Projection for Tenants {
 
 fn changed(mut row: TenantRow, event: &TenantEvent) -> TenantRow {
     match event {
-        TenantEvent::Registered { .. }
-        | TenantEvent::SupportSessionOpened { .. }
-        | TenantEvent::SupportSessionClosed { .. } => {}
-        TenantEvent::DetailsChanged { changes } => details_changed(&mut row, changes),
+        TenantEvent::DetailsChanged { changes } => {
+            changes.business_name.clone().map(|name| name.to_string()).apply_to_required(&mut row.business_name);
+            changes.business_email.clone().map(|email| email.to_string()).apply_to_required(&mut row.business_email);
+            changes.business_phone.clone().map(|phone| phone.to_string()).apply_to(&mut row.business_phone);
+            patch_json(&changes.address, &mut row.address);
+            changes.country.clone().map(|country| country.to_string()).apply_to(&mut row.country);
+        }
         TenantEvent::PlanChanged { to, .. } => row.subscription_plan = to.to_string(),
-        TenantEvent::SeatLimitChanged { limit } => row.seat_limit = limit.map(i64::from),
-        TenantEvent::QuotaChanged { quota, limit } => set(&mut row.limits.0, *quota, *limit),
-        TenantEvent::FeatureSwitched { feature, on } => set(&mut row.features.0, *feature, *on),
+        TenantEvent::SeatLimitChanged { limit } => row.seat_limit = seats(*limit),
+        TenantEvent::QuotaChanged { quota, limit } => overridden(&mut row.limits, quota.as_str(), json(limit.as_ref())),
+        TenantEvent::FeatureSwitched { feature, on } => {
+            overridden(&mut row.features, feature.as_str(), json(on.as_ref()));
+        }
         TenantEvent::Suspended { reason } => {
             row.status = TenantStatus::Suspended.to_string();
             row.suspended_reason = Some(reason.to_string());
@@ -106,26 +106,22 @@ fn changed(mut row: TenantRow, event: &TenantEvent) -> TenantRow {
             row.status = TenantStatus::Active.to_string();
             row.suspended_reason = None;
         }
+        TenantEvent::Registered { .. }
+        | TenantEvent::SupportSessionOpened { .. }
+        | TenantEvent::SupportSessionClosed { .. } => {}
     }
     row
 }
 
-/// Keeps what differs from the plan, and forgets what is the plan's again.
-fn set<K: Ord, V>(overrides: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+/// Sets what is other than the plan's; none: as the plan says again.
+fn overridden(overrides: &mut Value, name: &str, value: Option<Value>) {
+    let Value::Object(overrides) = overrides else { return };
     match value {
-        Some(value) => overrides.insert(key, value),
-        None => overrides.remove(&key),
+        Some(value) => overrides.insert(name.to_owned(), value),
+        None => overrides.remove(name),
     };
 }
 
-fn details_changed(row: &mut TenantRow, changes: &TenantChanges) {
-    changes.business_name.clone().map(|name| name.to_string()).apply_to_required(&mut row.business_name);
-    changes.business_email.clone().map(|email| email.to_string()).apply_to_required(&mut row.business_email);
-    changes.business_phone.clone().map(|phone| phone.to_string()).apply_to(&mut row.business_phone);
-    match &changes.address {
-        Patch::Unchanged => {}
-        Patch::Clear => row.address = None,
-        Patch::Set(address) => row.address = json(Some(&**address)),
-    }
-    changes.country.clone().map(|country| country.to_string()).apply_to(&mut row.country);
+fn seats(limit: Option<u32>) -> Option<i32> {
+    limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX))
 }

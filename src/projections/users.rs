@@ -3,22 +3,17 @@
 //! | event | does |
 //! |---|---|
 //! | Registered, Invited | the row begins, active or invited |
-//! | InvitationAccepted | makes it active |
-//! | ProfileChanged, EmailChanged | sets name, e-mail |
-//! | RoleChanged, DepartmentChanged, PermissionsChanged | sets role, department, own grants |
-//! | Locked, Unlocked, Deactivated, Reactivated | sets the status, and why it is locked |
+//! | InvitationAccepted, Locked, Unlocked, Deactivated, Reactivated | sets the status |
+//! | ProfileChanged, EmailChanged, RoleChanged, DepartmentChanged, PermissionsChanged | sets what changed |
 //! | LoggedIn | moves the last sign-in |
-//! | PasswordChanged, LoginFailed, SessionsRevoked | nothing but the version |
 
 use chrono::{DateTime, Utc};
-use sqlx::types::Json;
+use serde_json::Value;
 
 use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
-use super::write::text;
-use crate::aggregates::ids::UserId;
-use crate::aggregates::permission::Grants;
+use super::write::{json, text};
 use crate::aggregates::user::{UserEvent, UserFacts};
 use crate::aggregates::values::UserStatus;
 
@@ -29,19 +24,19 @@ row! {
         pub email: String,
         /// Their name.
         pub full_name: String,
-        /// What they are, `BUSINESS_OWNER`.
+        /// What they are.
         pub role: String,
         /// Where they work.
         pub department: Option<String>,
         /// What they were granted or denied beside the role.
-        pub permissions: Json<Grants>,
+        pub permissions: Value,
         /// Whether they may sign in.
         pub status: String,
-        /// Why they are locked out.
+        /// Why they were locked out.
         pub locked_reason: Option<String>,
-        /// Who asked them to come.
+        /// Who invited them.
         pub invited_by: Option<String>,
-        /// When they signed in last.
+        /// When they last signed in.
         pub last_login_at: Option<DateTime<Utc>>,
     }
 }
@@ -68,7 +63,7 @@ impl Projection for Users {
         match (row, event) {
             (None, UserEvent::Registered { facts }) => Some(begun(facts, UserStatus::Active, None)),
             (None, UserEvent::Invited { facts, invited_by }) => {
-                Some(begun(facts, UserStatus::Invited, Some(*invited_by)))
+                Some(begun(facts, UserStatus::Invited, Some(invited_by.to_string())))
             }
             (None, _) => None,
             (Some(row), event) => Some(changed(row, event, fact.recorded.occurred_at)),
@@ -76,45 +71,46 @@ impl Projection for Users {
     }
 }
 
-fn begun(facts: &UserFacts, status: UserStatus, invited_by: Option<UserId>) -> UserRow {
+fn begun(facts: &UserFacts, status: UserStatus, invited_by: Option<String>) -> UserRow {
     UserRow {
         email: facts.email.to_string(),
         full_name: facts.full_name.to_string(),
         role: facts.role.as_str().to_owned(),
         department: text(facts.department.as_ref()),
-        permissions: Json(facts.permissions.clone()),
+        permissions: json(Some(&facts.permissions)).unwrap_or_default(),
         status: status.to_string(),
         locked_reason: None,
-        invited_by: text(invited_by.as_ref()),
+        invited_by,
         last_login_at: None,
     }
 }
 
 fn changed(mut row: UserRow, event: &UserEvent, at: DateTime<Utc>) -> UserRow {
     match event {
+        UserEvent::InvitationAccepted {} => row.status = UserStatus::Active.to_string(),
+        UserEvent::ProfileChanged { full_name } => row.full_name = full_name.to_string(),
+        UserEvent::EmailChanged { email, .. } => row.email = email.to_string(),
+        UserEvent::RoleChanged { to, .. } => row.role = to.as_str().to_owned(),
+        UserEvent::DepartmentChanged { department } => row.department = text(department.as_ref()),
+        UserEvent::PermissionsChanged { permissions } => {
+            row.permissions = json(Some(permissions)).unwrap_or_default();
+        }
+        UserEvent::Locked { reason } => {
+            row.status = UserStatus::Locked.to_string();
+            row.locked_reason = text(reason.as_ref());
+        }
+        UserEvent::Unlocked { status } => {
+            row.status = status.to_string();
+            row.locked_reason = None;
+        }
+        UserEvent::Deactivated {} => row.status = UserStatus::Deactivated.to_string(),
+        UserEvent::Reactivated { status } => row.status = status.to_string(),
+        UserEvent::LoggedIn { .. } => row.last_login_at = Some(at),
         UserEvent::Registered { .. }
         | UserEvent::Invited { .. }
         | UserEvent::PasswordChanged {}
         | UserEvent::LoginFailed { .. }
         | UserEvent::SessionsRevoked { .. } => {}
-        UserEvent::InvitationAccepted {} => stands(&mut row, UserStatus::Active),
-        UserEvent::ProfileChanged { full_name } => row.full_name = full_name.to_string(),
-        UserEvent::EmailChanged { email, .. } => row.email = email.to_string(),
-        UserEvent::RoleChanged { to, .. } => to.as_str().clone_into(&mut row.role),
-        UserEvent::DepartmentChanged { department } => row.department = text(department.as_ref()),
-        UserEvent::PermissionsChanged { permissions } => row.permissions = Json(permissions.clone()),
-        UserEvent::Locked { reason } => {
-            stands(&mut row, UserStatus::Locked);
-            row.locked_reason = text(reason.as_ref());
-        }
-        UserEvent::Unlocked { status } | UserEvent::Reactivated { status } => stands(&mut row, *status),
-        UserEvent::Deactivated {} => stands(&mut row, UserStatus::Deactivated),
-        UserEvent::LoggedIn { .. } => row.last_login_at = row.last_login_at.max(Some(at)),
     }
     row
-}
-
-fn stands(row: &mut UserRow, status: UserStatus) {
-    row.status = status.to_string();
-    row.locked_reason = None;
 }

@@ -198,7 +198,8 @@ async fn read_all(
     rows.sort_by(|a, b| compare(a, b, sort));
     let expected: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
 
-    let names: Vec<String> = sort.iter().map(|(name, down)| format!("{}{name}", if *down { "-" } else { "" })).collect();
+    let names: Vec<String> =
+        sort.iter().map(|(name, down)| format!("{}{name}", if *down { "-" } else { "" })).collect();
     let query = format!("sort={}&limit={limit}&count=exact", names.join(","));
     let (mut read, mut cursor) = (Vec::new(), String::new());
     loop {

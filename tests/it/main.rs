@@ -4,10 +4,12 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::disallowed_methods,
     reason = "a test that cannot go on says so"
 )]
 
+mod access;
 mod cluster;
 mod dependencies;
 mod house;

@@ -6,6 +6,7 @@ use std::fmt;
 use axum::http::Uri;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 
 use super::{Field, Kind, ListSpec};
 use crate::api::Problem;
@@ -83,6 +84,9 @@ pub(super) struct Filter {
     pub operator: Operator,
     pub operand: Operand,
 }
+
+/// An amount in the unit of a `…_key` column: ten-thousandths.
+const AMOUNT_UNIT: Decimal = Decimal::from_parts(10_000, 0, 0, false, 0);
 
 /// What a caller asks of a list: everything in it exists and has the right type.
 #[derive(Debug, Clone)]
@@ -164,6 +168,15 @@ impl ListQuery {
         let chooses = |(name, _): &(String, String)| !matches!(name.as_str(), "limit" | "cursor" | "count" | "sort");
         query.canonical = (pairs.into_iter().filter(chooses).collect(), sort_text(&query.sort));
         Ok(query)
+    }
+
+    /// Only rows with this text in this column, for lists that belong to a record.
+    #[must_use]
+    pub fn only(mut self, column: &'static str, value: String) -> Self {
+        self.canonical.0.insert((column.to_owned(), value.clone()));
+        let operand = Operand::Texts(vec![value]);
+        self.filters.push(Filter { column, is_array: false, operator: Operator::Is, operand });
+        self
     }
 
     /// A parameter that the route reads itself ([`ListSpec::extra`]).
@@ -254,6 +267,10 @@ fn operand(kind: Kind, values: &[&str]) -> Result<Operand, Refused> {
         Kind::Decimal => {
             Operand::Decimals(each(values, "a decimal number", |value| Decimal::from_str_exact(value).ok())?)
         }
+        Kind::Amount => Operand::Integers(each(values, "an amount like 1500.00", |value| {
+            let exact = Decimal::from_str_exact(value).ok()?.checked_mul(AMOUNT_UNIT)?;
+            exact.is_integer().then(|| exact.to_i64())?
+        })?),
         Kind::Date => Operand::Dates(each(values, "a date like 2026-01-31", date)?),
         Kind::Timestamp => Operand::Moments(each(values, "a time like 2026-01-31T09:00:00Z, or a date", moment)?),
         Kind::Bool => Operand::Bools(each(values, "true or false", |value| value.parse().ok())?),

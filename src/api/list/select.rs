@@ -59,7 +59,7 @@ impl ListQuery {
         for (number, term) in terms.iter().enumerate() {
             sql.push(format_args!(", {} as sort_{number}", term.expression));
         }
-        self.from_where(&mut sql, scope);
+        self.rows(&mut sql, scope);
         if let Some(keys) = after {
             sql.push(" and ");
             continued(&mut sql, terms, keys);
@@ -81,7 +81,7 @@ impl ListQuery {
     fn count(&self, scope: &ListScope<'_>) -> Sql {
         let mut sql = self.opening(scope);
         sql.push("select (select count(*)");
-        self.from_where(&mut sql, scope);
+        self.rows(&mut sql, scope);
         sql.push(if self.spec.of_tenants { ") from scope" } else { ")" });
         sql
     }
@@ -96,7 +96,7 @@ impl ListQuery {
         sql
     }
 
-    fn from_where(&self, sql: &mut Sql, scope: &ListScope<'_>) {
+    fn rows(&self, sql: &mut Sql, scope: &ListScope<'_>) {
         sql.push(" from ").push(table(scope, self.spec.table)).push(" t where ");
         sql.push(if self.spec.of_tenants { "t.tenant_id = scope.tenant_id" } else { "true" });
         if self.spec.hides_deleted {

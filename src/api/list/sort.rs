@@ -48,7 +48,7 @@ pub(super) fn terms(spec: &ListSpec, sort: &[(&'static Field, bool)]) -> Vec<Ter
 const fn cast(kind: Kind) -> &'static str {
     match kind {
         Kind::Text | Kind::Enum(_) | Kind::Id => "text",
-        Kind::Integer => "bigint",
+        Kind::Integer | Kind::Amount => "bigint",
         Kind::Decimal => "numeric",
         Kind::Date => "date",
         Kind::Timestamp => "timestamptz",
