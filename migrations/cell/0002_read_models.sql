@@ -16,7 +16,7 @@ create table tenants (
     country           text,
     region            text        not null,
     subscription_plan text        not null,
-    seat_limit        bigint,
+    seat_limit        integer,
     limits            jsonb       not null,
     features          jsonb       not null,
     status            text        not null,
