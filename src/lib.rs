@@ -14,6 +14,7 @@ pub mod access;
 pub mod aggregates;
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod event_store;
 pub mod postgres;

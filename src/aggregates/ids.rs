@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn what_is_not_an_id_is_refused() {
-        for text in ["CUS-42", "CUS-0042", "cus-042", "CUS042", "LED-042", "CUS-", "CUS--42", "CUS-4x2", "", "CUS-99999999999"] {
+        for text in
+            ["CUS-42", "CUS-0042", "cus-042", "CUS042", "LED-042", "CUS-", "CUS--42", "CUS-4x2", "", "CUS-99999999999"]
+        {
             assert!(text.parse::<CustomerId>().is_err(), "{text}");
         }
         assert!("DEV-001".parse::<TenantId>().is_err());

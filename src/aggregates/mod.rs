@@ -5,6 +5,7 @@
 //!                └─► refusal
 //! ```
 
+pub mod claims;
 mod contract;
 pub mod customer;
 pub mod ids;

@@ -1,1 +1,80 @@
-//! (module)
+//! The event store: the only code that touches `events`.
+//!
+//! ```text
+//! work ──decides──► appender ──one statement a batch──► events, heads, counters, claims, idempotency keys
+//! streams ◄──postgres-es── events ──in order──► reader ──► projections
+//! ```
+//!
+//! Positions are given inside the transaction that holds the cell's head row, so the order of the log is the
+//! order of commits, dense, over the cell and for each tenant: no reader ever skips or waits for a gap.
+
+pub mod append;
+pub mod appender;
+mod batch;
+mod cell;
+pub mod envelope;
+pub mod hash;
+pub mod reader;
+pub mod scope;
+pub mod stream;
+pub mod streams;
+pub mod upcast;
+pub mod work;
+
+pub use append::{AppendError, Appended, Condition, IdempotencyClaim};
+pub use cell::{Cell, Database, MigrateError, migrate};
+pub use envelope::{Actor, Context, Recorded};
+pub use scope::TenantScope;
+pub use stream::{StreamId, Target};
+pub use streams::{LoadError, Loaded};
+pub use work::{Work, WorkError};
+
+use appender::Appender;
+use streams::Streams;
+use tokio::task::JoinHandle;
+
+use crate::aggregates::ids::TenantId;
+use crate::clock::Clock;
+
+/// The log of one cell: what commands use.
+#[derive(Clone)]
+pub struct EventStore {
+    streams: Streams,
+    appender: Appender,
+    clock: Clock,
+}
+
+impl EventStore {
+    /// Opens the log of a cell and starts its appender, which ends once every handle is gone.
+    #[must_use]
+    pub fn open(cell: &Cell, clock: Clock) -> (Self, JoinHandle<()>) {
+        let (appender, task) = Appender::start(cell.appender.clone(), cell.name.clone(), clock.clone());
+        (Self { streams: Streams::new(cell.appender.clone()), appender, clock }, task)
+    }
+
+    /// Begins a unit of work inside a tenant.
+    #[must_use]
+    pub fn begin(&self, scope: TenantScope, context: Context) -> Work {
+        Work::new(self.streams.clone(), self.appender.clone(), self.clock.clone(), scope, context)
+    }
+
+    /// Takes `count` numbers of `kind` (INT, NOT, …) and returns the first; they are never given again.
+    ///
+    /// # Errors
+    /// [`AppendError`] if the store cannot be reached.
+    pub async fn numbers(&self, tenant: TenantId, kind: &'static str, count: u32) -> Result<u32, AppendError> {
+        self.appender.numbers(tenant, kind, count).await
+    }
+
+    /// The states of aggregates.
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// The position of the last event that this process stored.
+    #[must_use]
+    pub fn head(&self) -> tokio::sync::watch::Receiver<i64> {
+        self.appender.head()
+    }
+}

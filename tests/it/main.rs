@@ -1,1 +1,15 @@
+//! The stories that DevHub tells from outside, one file per feature, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says so"
+)]
 
+mod cluster;
+mod dependencies;
+mod house;
+mod postgres;

@@ -13,12 +13,15 @@ macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
-        #[derive(EnumString, IntoStaticStr, VariantArray)]
+        #[derive(EnumString, IntoStaticStr, VariantArray, strum::VariantNames)]
         #[serde(rename_all = "snake_case")]
         #[strum(serialize_all = "snake_case")]
         pub enum $name { $($(#[$variant_meta])* $variant),+ }
 
         impl $name {
+            /// All the words.
+            pub const WORDS: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
+
             /// The word.
             #[must_use]
             pub fn as_str(self) -> &'static str {
@@ -35,8 +38,7 @@ macro_rules! words {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 String::deserialize(deserializer)?.parse().map_err(|_| {
-                    let known: Vec<_> = Self::VARIANTS.iter().map(|word| word.as_str()).collect();
-                    let detail = format!("expected one of {}", known.join(", "));
+                    let detail = format!("expected one of {}", Self::WORDS.join(", "));
                     serde::de::Error::custom(Rejected::new("unknown_value", detail))
                 })
             }
@@ -312,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_word_is_the_same_everywhere() {
-        for stage in LeadStage::VARIANTS {
+        for stage in <LeadStage as VariantArray>::VARIANTS {
             assert_eq!(serde_json::to_value(stage).unwrap(), json!(stage.as_str()));
             assert_eq!(stage.as_str().parse(), Ok(*stage));
             assert_eq!(serde_json::from_value::<LeadStage>(json!(stage.as_str())).unwrap(), *stage);

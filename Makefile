@@ -1,0 +1,20 @@
+# What one types; the work is done by the scripts and by cargo.
+
+.PHONY: run test check fmt
+
+run:    ## build and serve, with sample data on the first start
+	@scripts/run
+
+test:   ## all tests, on a database of their own
+	@scripts/ensure-postgres
+	cargo test --locked
+
+check:  ## what CI runs
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory test
+	scripts/check-dependencies
+	scripts/check-generated
+
+fmt:    ## lay out the sources
+	cargo fmt

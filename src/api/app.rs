@@ -1,0 +1,163 @@
+//! What every handler works with: the store, the read models, access, time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Problem;
+use super::caller::Caller;
+use super::limits::{Limiter, RateLimits};
+use crate::access::Access;
+use crate::access::secrets::{MasterKey, Purpose};
+use crate::aggregates::ids::TenantId;
+use crate::clock::Clock;
+use crate::event_store::{Database, EventStore};
+use crate::projections::{self, Projections, Projector, activity};
+
+/// Who issues access tokens and whom they are for.
+const ISSUER: &str = "devhub";
+
+/// Everything that a handler needs; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// What [`App`] shares.
+pub struct Parts {
+    /// The pools.
+    pub database: Database,
+    /// The log.
+    pub store: EventStore,
+    /// The read models.
+    pub projections: Projections,
+    /// Sign-in, sessions, keys.
+    pub access: Access,
+    /// The time.
+    pub clock: Clock,
+    /// Rate limits.
+    pub limiter: Limiter,
+    /// Seals cursors.
+    pub cursor_key: [u8; 32],
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The tasks behind an [`App`]: the appender and the projector.
+pub struct Tasks {
+    stop: watch::Sender<bool>,
+    appender: JoinHandle<()>,
+    projector: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+}
+
+impl Tasks {
+    /// Lets what was begun be finished, then ends. Every [`App`] must be gone, or the appender goes on waiting
+    /// for commands; after `limit` it is ended anyway.
+    pub async fn stop(self, limit: Duration) {
+        let _ = self.stop.send(true);
+        self.housekeeping.abort();
+        let ended = tokio::time::timeout(limit, async {
+            let _ = self.projector.await;
+            let _ = self.appender.await;
+        });
+        if ended.await.is_err() {
+            tracing::warn!("some commands were still waiting when the server stopped");
+        }
+    }
+}
+
+impl App {
+    /// Opens the log, starts the projector and everything else on a database that is up to date.
+    ///
+    /// # Errors
+    /// If the keys cannot be loaded.
+    pub async fn start(
+        database: Database,
+        clock: Clock,
+        master: MasterKey,
+        limits: RateLimits,
+    ) -> anyhow::Result<(Self, Tasks)> {
+        let cell = database.cell_of(TenantId::Platform).clone();
+        let (store, appender) = EventStore::open(&cell, clock.clone());
+        let (stop, stopping) = watch::channel(false);
+        let (projections, projector) = Projector::start(
+            cell.projector.clone(),
+            Arc::clone(&cell.name),
+            clock.clone(),
+            projections::all(),
+            store.head(),
+            stopping,
+        );
+        let cursor_key = master.key_for(Purpose::Cursors)?;
+        let access = Access::start(database.platform.clone(), clock.clone(), master, ISSUER, ISSUER).await?;
+        let limiter = Limiter::new(limits);
+        let app = Self(Arc::new(Parts { database, store, projections, access, clock, limiter, cursor_key }));
+        let housekeeping = tokio::spawn(housekeep(Arc::downgrade(&app.0)));
+        Ok((app, Tasks { stop, appender, projector, housekeeping }))
+    }
+
+    /// Reads the rows of the caller's tenant, and of no other.
+    #[must_use]
+    pub fn reader(&self, caller: &Caller) -> &PgPool {
+        &self.database.cell_of(caller.tenant()).request
+    }
+
+    /// Waits until the caller's tenant's read models have taken the event at `position` of its history.
+    ///
+    /// # Errors
+    /// `projection_lagging` after two seconds.
+    pub async fn seen(&self, caller: &Caller, position: i64) -> Result<(), Problem> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let progress = self.projections.progress().position;
+            if activity::reached(self.reader(caller), caller.scope(), position).await? {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            self.projections.reached(progress + 1, left).await.map_err(|_| Problem::projection_lagging())?;
+        }
+    }
+
+    /// Waits until what stands at `position` of the cell's log can be read.
+    ///
+    /// # Errors
+    /// `projection_lagging` after two seconds.
+    pub async fn readable(&self, position: i64) -> Result<(), Problem> {
+        self.projections.reached(position, PATIENCE).await.map_err(|_| Problem::projection_lagging())
+    }
+}
+
+/// How long an answer waits for the read models.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often what is over is removed.
+const HOUSEKEEPING: Duration = Duration::from_secs(300);
+/// How long a stored answer is kept.
+const ANSWERS_KEPT_DAYS: i32 = 7;
+
+async fn housekeep(parts: std::sync::Weak<Parts>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        let Some(parts) = parts.upgrade() else { return };
+        if let Err(error) = parts.access.tidy().await {
+            tracing::warn!(%error, "old sessions were not removed: {error}");
+        }
+        for cell in parts.database.cells() {
+            let removed = sqlx::query("delete from idempotency_keys where created_at < $1 - make_interval(days => $2)")
+                .bind(parts.clock.now())
+                .bind(ANSWERS_KEPT_DAYS)
+                .execute(&cell.appender)
+                .await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "old answers were not removed: {error}");
+            }
+        }
+    }
+}

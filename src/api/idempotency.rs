@@ -1,0 +1,226 @@
+//! `Idempotency-Key`: a request that is repeated has one effect, and gets the answer of the first time.
+//!
+//! ```text
+//! key known? ──yes──► same request? ──yes──► stored answer, Idempotent-Replayed: true
+//!    │no                    └──no──► 422
+//!    ▼
+//! handler ─► events and key in one transaction ─► answer ─► stored, sealed
+//! ```
+//!
+//! The key is written in the transaction of the events, so a crash cannot separate them. The answer follows; if
+//! a crash comes in between, a repeated request is told that the first one was carried out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::caller::Authenticated;
+use super::headers::{IDEMPOTENT_REPLAYED, IdempotencyKey, POSITION};
+use super::request::BODY_LIMIT;
+use super::{App, Problem};
+use crate::access::secrets::{Purpose, sha256};
+use crate::aggregates::ids::TenantId;
+use crate::clock::new_event_id;
+use crate::event_store::IdempotencyClaim;
+
+/// Who asks when nobody is signed in.
+const ANONYMOUS: &str = "anonymous";
+/// The largest answer that is stored; none of ours comes near it.
+const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
+/// How often and how long a repeated request waits for the first one's answer.
+const WAITS: u32 = 50;
+const WAIT: Duration = Duration::from_millis(100);
+/// The headers that belong to an answer.
+const KEPT_HEADERS: [HeaderName; 4] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, POSITION];
+
+/// The key of the request being answered, until its events take it.
+#[derive(Debug, Clone)]
+pub struct PendingKey(Arc<Pending>);
+
+#[derive(Debug)]
+struct Pending {
+    actor: String,
+    key: String,
+    request_hash: [u8; 32],
+    correlation_id: Uuid,
+    taken: AtomicBool,
+    contested: AtomicBool,
+}
+
+impl PendingKey {
+    /// What the append is to write with the events.
+    #[must_use]
+    pub fn claim(&self) -> IdempotencyClaim {
+        IdempotencyClaim {
+            actor: self.0.actor.clone(),
+            key: self.0.key.clone(),
+            request_hash: self.0.request_hash,
+            correlation_id: self.0.correlation_id,
+        }
+    }
+
+    /// The correlation id of everything that this request causes.
+    #[must_use]
+    pub fn correlation_id(&self) -> Uuid {
+        self.0.correlation_id
+    }
+
+    /// The events are stored, and the key with them.
+    pub fn taken(&self) {
+        self.0.taken.store(true, Ordering::Release);
+    }
+
+    /// Another request with the same key was faster.
+    pub fn contested(&self) {
+        self.0.contested.store(true, Ordering::Release);
+    }
+}
+
+/// An answer as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// Answers a repeated request from what was stored, and stores the answer of a first one.
+pub async fn answer_once(State(app): State<App>, request: Request, next: Next) -> Response {
+    match answer(&app, request, next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, app).await?;
+    let changes = [Method::POST, Method::PATCH, Method::DELETE].contains(&parts.method);
+    let Some(key) = key.filter(|_| changes) else {
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    };
+    let caller = parts.extensions.get::<Authenticated>().and_then(|authenticated| authenticated.0.as_ref().ok());
+    let (actor, tenant) = match caller {
+        Some(caller) => (format!("{}:{}", caller.home, caller.user), caller.home),
+        None => (ANONYMOUS.to_owned(), TenantId::Platform),
+    };
+    let pool = app.database.cell_of(tenant).appender.clone();
+    let bytes =
+        to_bytes(body, BODY_LIMIT).await.map_err(|_| Problem::payload_too_large(u64::try_from(BODY_LIMIT).unwrap_or(0)))?;
+    let asked = [parts.method.as_str().as_bytes(), parts.uri.to_string().as_bytes(), &bytes];
+    let request_hash = sha256(&asked.map(|part| [&(part.len() as u64).to_be_bytes(), part].concat()).concat());
+    let pending = PendingKey(Arc::new(Pending {
+        actor,
+        key,
+        request_hash,
+        correlation_id: new_event_id(app.clock.now()),
+        taken: AtomicBool::new(false),
+        contested: AtomicBool::new(false),
+    }));
+    if let Some(response) = stored_answer(app, &pool, &pending).await? {
+        return Ok(response);
+    }
+    parts.extensions.insert(pending.clone());
+    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    if pending.0.contested.load(Ordering::Acquire) {
+        return Ok(stored_answer(app, &pool, &pending).await?.unwrap_or(response));
+    }
+    store(app, &pool, tenant, &pending, response).await
+}
+
+type Row = (Vec<u8>, Option<Vec<u8>>);
+
+async fn stored_answer(app: &App, pool: &PgPool, pending: &PendingKey) -> Result<Option<Response>, Problem> {
+    for _ in 0..WAITS {
+        let row: Option<Row> =
+            sqlx::query_as("select request_hash, response from idempotency_keys where actor = $1 and key = $2")
+                .bind(&pending.0.actor)
+                .bind(&pending.0.key)
+                .fetch_optional(pool)
+                .await?;
+        match row {
+            None => return Ok(None),
+            Some((hash, _)) if hash != pending.0.request_hash => return Err(Problem::idempotency_mismatch()),
+            Some((_, Some(sealed))) => return open(app, pending, &sealed).map(Some),
+            // The first request is being answered at this moment, or its process died.
+            Some((_, None)) => tokio::time::sleep(WAIT).await,
+        }
+    }
+    Err(Problem::conflict(
+        "answer_lost",
+        "The first request with this Idempotency-Key was carried out, but its answer is not known; \
+         look at what it made, and use a new key for what is still to be done.",
+    ))
+}
+
+async fn store(
+    app: &App,
+    pool: &PgPool,
+    tenant: TenantId,
+    pending: &PendingKey,
+    response: Response,
+) -> Result<Response, Problem> {
+    let taken = pending.0.taken.load(Ordering::Acquire);
+    if !taken && !response.status().is_success() {
+        // Nothing happened: the same key may be used to try again.
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, ANSWER_LIMIT).await.map_err(Problem::internal)?;
+    let headers = KEPT_HEADERS
+        .iter()
+        .filter_map(|name| Some((name.to_string(), parts.headers.get(name)?.to_str().ok()?.to_owned())))
+        .collect();
+    let stored = Stored { status: parts.status.as_u16(), headers, body: BASE64.encode(&bytes) };
+    let plain = serde_json::to_vec(&stored).map_err(Problem::internal)?;
+    let sealed = app.access.master.seal(Purpose::Answers, &aad(pending), &plain).map_err(Problem::internal)?;
+    sqlx::query(
+        "insert into idempotency_keys
+             (tenant_id, actor, key, request_hash, position, correlation_id, status, response, created_at)
+         values ($1, $2, $3, $4, 0, $5, $6, $7, $8)
+         on conflict (actor, key) do update set status = excluded.status, response = excluded.response
+         where idempotency_keys.request_hash = excluded.request_hash",
+    )
+    .bind(tenant.to_string())
+    .bind(&pending.0.actor)
+    .bind(&pending.0.key)
+    .bind(pending.0.request_hash.to_vec())
+    .bind(pending.0.correlation_id.to_string())
+    .bind(i16::try_from(stored.status).unwrap_or(200))
+    .bind(sealed)
+    .bind(app.clock.now())
+    .execute(pool)
+    .await?;
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+fn open(app: &App, pending: &PendingKey, sealed: &[u8]) -> Result<Response, Problem> {
+    let plain = app.access.master.open(Purpose::Answers, &aad(pending), sealed).map_err(Problem::internal)?;
+    let stored: Stored = serde_json::from_slice(&plain).map_err(Problem::internal)?;
+    let body = BASE64.decode(&stored.body).map_err(Problem::internal)?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &stored.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    let status = StatusCode::from_u16(stored.status).map_err(Problem::internal)?;
+    Ok((status, headers, Bytes::from(body)).into_response())
+}
+
+/// A sealed answer opens only under the key that it was given to.
+fn aad(pending: &PendingKey) -> Vec<u8> {
+    format!("{} {}", pending.0.actor, pending.0.key).into_bytes()
+}

@@ -1,0 +1,322 @@
+//! The statement of a list: inside one tenant, filtered, in order, continued after the cursor, one row more than the page.
+
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row};
+
+use super::cursor::{self, Keys};
+use super::query::{Filter, ListQuery, Moment, Operand, Operator};
+use super::sort::{self, Term};
+use super::{ListScope, Visibility};
+use crate::api::Problem;
+use crate::api::page::{Page, PageInfo};
+
+type Sql = QueryBuilder<'static, Postgres>;
+
+impl ListQuery {
+    /// Reads one page, and the total where it was asked for.
+    ///
+    /// # Errors
+    /// `invalid_cursor`; `internal` where the database fails.
+    pub async fn page<R>(&self, connection: &mut PgConnection, scope: &ListScope<'_>) -> Result<Page<R>, Problem>
+    where
+        R: for<'r> FromRow<'r, PgRow>,
+    {
+        let tenant = if self.spec.of_tenants { scope.tenant.to_string() } else { String::new() };
+        let context = self.context(&tenant)?;
+        let terms = sort::terms(self.spec, &self.sort);
+        let after = self.cursor.as_deref().map(|text| cursor::open(scope.cursor_key, &context, text)).transpose()?;
+        // the context binds the sort, so the number of keys fits; a cursor of an older version might not
+        if after.as_ref().is_some_and(|keys| keys.len() != terms.len()) {
+            return Err(Problem::invalid_cursor());
+        }
+
+        let mut rows = self.select(scope, &terms, after.as_ref()).build().fetch_all(&mut *connection).await?;
+        let has_more = rows.len() > usize::from(self.limit);
+        rows.truncate(usize::from(self.limit));
+        let next_cursor = match rows.last() {
+            Some(last) if has_more => Some(cursor::seal(scope.cursor_key, &context, &keys_of(last, terms.len())?)?),
+            _ => None,
+        };
+        let data = rows.iter().map(R::from_row).collect::<Result<Vec<R>, _>>()?;
+        let total = if self.counts {
+            Some(self.count(scope).build_query_scalar().fetch_one(&mut *connection).await?)
+        } else {
+            None
+        };
+        let next_address = next_cursor.as_deref().map(|cursor| self.address_of(cursor));
+        Ok(Page { data, page: PageInfo { next_cursor, has_more, total }, next_address })
+    }
+
+    /// The rows, each with its sort keys as text in `sort_key_0`, `sort_key_1`, …
+    fn select(&self, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) -> Sql {
+        let mut sql = self.opening(scope);
+        sql.push("select q.*");
+        for number in 0..terms.len() {
+            sql.push(format_args!(", q.sort_{number}::text as sort_key_{number}"));
+        }
+        sql.push(if self.spec.of_tenants { " from scope cross join lateral (" } else { " from (" });
+        sql.push("select t.*");
+        for (number, term) in terms.iter().enumerate() {
+            sql.push(format_args!(", {} as sort_{number}", term.expression));
+        }
+        self.rows(&mut sql, scope);
+        if let Some(keys) = after {
+            sql.push(" and ");
+            continued(&mut sql, terms, keys);
+        }
+        sql.push(" order by ");
+        for (number, term) in terms.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            sql.push(format_args!("{comma}{}{}", term.expression, term.direction()));
+        }
+        sql.push(" limit ").push_bind(i64::from(self.limit) + 1).push(") q order by ");
+        // a join promises no order; sorting a page again costs nothing
+        for (number, term) in terms.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            sql.push(format_args!("{comma}q.sort_{number}{}", term.direction()));
+        }
+        sql
+    }
+
+    fn count(&self, scope: &ListScope<'_>) -> Sql {
+        let mut sql = self.opening(scope);
+        sql.push("select (select count(*)");
+        self.rows(&mut sql, scope);
+        sql.push(if self.spec.of_tenants { ") from scope" } else { ")" });
+        sql
+    }
+
+    /// Names the tenant to row-level security in the statement itself: nothing can come in between, or be left behind.
+    fn opening(&self, scope: &ListScope<'_>) -> Sql {
+        let mut sql = Sql::new("");
+        if self.spec.of_tenants {
+            sql.push("with scope as materialized (select set_config('devhub.tenant_id', ");
+            sql.push_bind(scope.tenant.to_string()).push(", true) as tenant_id) ");
+        }
+        sql
+    }
+
+    fn rows(&self, sql: &mut Sql, scope: &ListScope<'_>) {
+        sql.push(" from ").push(table(scope, self.spec.table)).push(" t where ");
+        sql.push(if self.spec.of_tenants { "t.tenant_id = scope.tenant_id" } else { "true" });
+        if self.spec.hides_deleted {
+            sql.push(" and t.deleted_at is null");
+        }
+        if let Some(condition) = self.spec.condition {
+            sql.push(" and (").push(condition).push(")");
+        }
+        self.visible(sql, scope);
+        for filter in &self.filters {
+            sql.push(" and ");
+            compared(sql, filter);
+        }
+        for word in &self.words {
+            sql.push(" and (");
+            for (number, column) in self.spec.search.iter().enumerate() {
+                sql.push(if number == 0 { "" } else { " or " });
+                sql.push(column).push(" ilike ").push_bind(anywhere(word));
+            }
+            sql.push(")");
+        }
+    }
+
+    fn visible(&self, sql: &mut Sql, scope: &ListScope<'_>) {
+        let (department, user) = match scope.visibility {
+            Visibility::Everything => return,
+            Visibility::Department { department, user } => (Some(department), user.to_string()),
+            Visibility::OwnedBy(user) => (None, user.to_string()),
+        };
+        sql.push(" and (false");
+        if let Some(members) = self.spec.members {
+            sql.push(" or ").push_bind(user.clone()).push(format_args!(" = any({members})"));
+        }
+        if let Some(owner) = self.spec.owner {
+            sql.push(format_args!(" or {owner} = ")).push_bind(user);
+            if let Some(department) = department {
+                sql.push(format_args!(" or {owner} in (select u.id from {} u", table(scope, "users")));
+                sql.push(" where u.tenant_id = scope.tenant_id and u.department = ");
+                sql.push_bind(department.to_owned()).push(")");
+            }
+        }
+        sql.push(")");
+    }
+}
+
+/// The table in the schema of the tenant's cell.
+fn table(scope: &ListScope<'_>, name: &str) -> String {
+    match scope.schema {
+        Some(schema) => format!("\"{}\".{name}", schema.replace('"', "\"\"")),
+        None => name.to_owned(),
+    }
+}
+
+fn keys_of(row: &PgRow, count: usize) -> Result<Keys, Problem> {
+    let keys = (0..count).map(|number| row.try_get(format!("sort_key_{number}").as_str()));
+    Ok(keys.collect::<Result<Keys, sqlx::Error>>()?)
+}
+
+/// A pattern that finds a text anywhere, with nothing in it taken for a wildcard.
+fn anywhere(text: &str) -> String {
+    format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+}
+
+/// Only what comes after the row with these keys.
+///
+/// Keys that are never null and all go one way compare as one row, which one index range answers. Else: equal in the
+/// first keys and after in the next, key by key, with the range of the first key beside it where that helps.
+fn continued(sql: &mut Sql, terms: &[Term], keys: &Keys) {
+    let one_way = terms.windows(2).all(|pair| matches!(pair, [a, b] if a.descending == b.descending));
+    if one_way && terms.iter().all(|term| !term.nullable) {
+        let expressions: Vec<&str> = terms.iter().map(|term| term.expression.as_str()).collect();
+        let sign = if terms.iter().any(|term| term.descending) { "<" } else { ">" };
+        sql.push(format_args!("({}) {sign} (", expressions.join(", ")));
+        for (number, (term, key)) in terms.iter().zip(keys).enumerate() {
+            sql.push(if number == 0 { "" } else { ", " });
+            bind_key(sql, term, key.as_ref());
+        }
+        sql.push(")");
+        return;
+    }
+    if let (Some(first), Some(key)) = (terms.first(), keys.first())
+        && !first.nullable
+    {
+        sql.push(format_args!("{} {} ", first.expression, if first.descending { "<=" } else { ">=" }));
+        bind_key(sql, first, key.as_ref());
+        sql.push(" and ");
+    }
+    sql.push("(false");
+    for (depth, (last, last_key)) in terms.iter().zip(keys).enumerate() {
+        // after a null comes nothing but what is equal
+        let Some(last_key) = last_key else { continue };
+        sql.push(" or (");
+        for (term, key) in terms.iter().zip(keys).take(depth) {
+            sql.push(&term.expression);
+            if key.is_some() {
+                sql.push(" = ");
+                bind_key(sql, term, key.as_ref());
+            } else {
+                sql.push(" is null");
+            }
+            sql.push(" and ");
+        }
+        sql.push(format_args!("({} {} ", last.expression, if last.descending { "<" } else { ">" }));
+        bind_key(sql, last, Some(last_key));
+        if last.nullable {
+            sql.push(format_args!(" or {} is null", last.expression));
+        }
+        sql.push("))");
+    }
+    sql.push(")");
+}
+
+fn bind_key(sql: &mut Sql, term: &Term, key: Option<&String>) {
+    sql.push_bind(key.cloned()).push("::").push(term.cast);
+}
+
+fn compared(sql: &mut Sql, filter: &Filter) {
+    let column = filter.column;
+    if filter.operator == Operator::Ne {
+        // what has no value is not that value either
+        sql.push(format_args!("({column} is null or not "));
+        any_of(sql, filter);
+        sql.push(")");
+        return;
+    }
+    let sign = match filter.operator {
+        Operator::Is | Operator::In | Operator::Ne => return any_of(sql, filter),
+        Operator::Contains => return contains(sql, filter),
+        Operator::Gt => ">",
+        Operator::Gte => ">=",
+        Operator::Lt => "<",
+        Operator::Lte => "<=",
+    };
+    sql.push("(true");
+    let and = |sql: &mut Sql, sign: &str| {
+        sql.push(format_args!(" and {column} {sign} "));
+    };
+    match &filter.operand {
+        Operand::Integers(values) => {
+            for value in values {
+                and(sql, sign);
+                sql.push_bind(*value);
+            }
+        }
+        Operand::Decimals(values) => {
+            for value in values {
+                and(sql, sign);
+                sql.push_bind(*value);
+            }
+        }
+        Operand::Dates(values) => {
+            for value in values {
+                and(sql, sign);
+                sql.push_bind(*value);
+            }
+        }
+        Operand::Moments(values) => {
+            for Moment { start, end } in values {
+                // after a day is from its end on; up to a day is until its end
+                let (sign, bound) = match (filter.operator, end) {
+                    (Operator::Gt, Some(end)) => (">=", end),
+                    (Operator::Lte, Some(end)) => ("<", end),
+                    _ => (sign, start),
+                };
+                and(sql, sign);
+                sql.push_bind(*bound);
+            }
+        }
+        // these have no order, and so no such operators
+        Operand::Texts(_) | Operand::Bools(_) => {}
+    }
+    sql.push(")");
+}
+
+fn any_of(sql: &mut Sql, filter: &Filter) {
+    let column = filter.column;
+    match &filter.operand {
+        Operand::Texts(values) if filter.is_array => {
+            sql.push(format_args!("({column} && ")).push_bind(values.clone()).push(")")
+        }
+        Operand::Texts(values) => any(sql, column).push_bind(values.clone()).push("))"),
+        Operand::Integers(values) => any(sql, column).push_bind(values.clone()).push("))"),
+        Operand::Decimals(values) => any(sql, column).push_bind(values.clone()).push("))"),
+        Operand::Dates(values) => any(sql, column).push_bind(values.clone()).push("))"),
+        Operand::Bools(values) => any(sql, column).push_bind(values.clone()).push("))"),
+        Operand::Moments(values) => {
+            sql.push("(false");
+            for Moment { start, end } in values {
+                match end {
+                    Some(end) => {
+                        sql.push(format_args!(" or ({column} >= ")).push_bind(*start);
+                        sql.push(format_args!(" and {column} < ")).push_bind(*end).push(")");
+                    }
+                    None => {
+                        sql.push(format_args!(" or {column} = ")).push_bind(*start);
+                    }
+                }
+            }
+            sql.push(")")
+        }
+    };
+}
+
+fn any<'a>(sql: &'a mut Sql, column: &str) -> &'a mut Sql {
+    sql.push(format_args!("({column} = any("))
+}
+
+fn contains(sql: &mut Sql, filter: &Filter) {
+    let Operand::Texts(values) = &filter.operand else { return };
+    sql.push("(true");
+    for value in values {
+        sql.push(format_args!(" and {} ", filter.column));
+        if filter.is_array {
+            sql.push("@> ").push_bind(vec![value.clone()]);
+        } else {
+            sql.push("ilike ").push_bind(anywhere(value));
+        }
+    }
+    sql.push(")");
+}
+
+#[cfg(test)]
+mod tests;

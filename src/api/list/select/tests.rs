@@ -1,0 +1,128 @@
+use super::*;
+use crate::aggregates::ids::{TenantId, UserId};
+use crate::api::list::{Field, Kind, ListSpec};
+
+static FIELDS: &[Field] = &[
+    Field::new("id", Kind::Id).not_null(),
+    Field::new("stage", Kind::Enum(&["new", "won"])),
+    Field::new("value", Kind::Decimal).column("estimated_value"),
+    Field::new("created_at", Kind::Timestamp).not_null(),
+    Field::new("updated_at", Kind::Timestamp).not_null(),
+    Field::new("tags", Kind::TextArray),
+];
+static LEADS: ListSpec = ListSpec {
+    search: &["name", "company"],
+    owner: Some("owner_id"),
+    members: Some("member_ids"),
+    ..ListSpec::new("leads", FIELDS)
+};
+static TENANTS: ListSpec = ListSpec { of_tenants: false, hides_deleted: false, ..ListSpec::new("tenants", FIELDS) };
+
+fn scope(visibility: Visibility<'_>) -> ListScope<'_> {
+    ListScope { tenant: TenantId::Business(1), schema: Some("cell_000"), visibility, cursor_key: &[0; 32] }
+}
+
+fn sql(spec: &'static ListSpec, query: &str, visibility: Visibility<'_>, after: Option<Keys>) -> String {
+    let query = ListQuery::parse(spec, &format!("/x?{query}").parse().unwrap()).unwrap();
+    let terms = sort::terms(spec, &query.sort);
+    query.select(&scope(visibility), &terms, after.as_ref()).into_sql()
+}
+
+#[test]
+fn a_list_names_its_tenant_in_the_statement() {
+    assert_eq!(
+        sql(&LEADS, "", Visibility::Everything, None),
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id) \
+         select q.*, q.sort_0::text as sort_key_0, q.sort_1::text as sort_key_1 from scope cross join lateral (\
+         select t.*, updated_at as sort_0, id as sort_1 from \"cell_000\".leads t \
+         where t.tenant_id = scope.tenant_id and t.deleted_at is null \
+         order by updated_at desc, id desc limit $2) q order by q.sort_0 desc, q.sort_1 desc"
+    );
+}
+
+#[test]
+fn a_list_of_the_platform_has_no_tenant() {
+    let sql = sql(&TENANTS, "sort=created_at", Visibility::Everything, None);
+    assert!(sql.contains(" from (select t.*") && sql.contains(".tenants t where true order by"), "{sql}");
+    assert!(!sql.contains("scope"), "{sql}");
+}
+
+fn conditions(query: &str, visibility: Visibility<'_>) -> String {
+    let sql = sql(&LEADS, query, visibility, None);
+    let (_, rest) = sql.split_once("t.deleted_at is null").unwrap();
+    rest.split_once(" order by").unwrap().0.to_owned()
+}
+
+#[test]
+fn values_are_bound_and_never_written() {
+    let sql = conditions("stage=new,won&value[gte]=10000&q=a'b&tags[contains]=x'y&tags=p,q", Visibility::Everything);
+    assert_eq!(
+        sql,
+        " and (stage = any($2)) and (true and estimated_value >= $3) and (true and tags @> $4) and (tags && $5) \
+         and (name ilike $6 or company ilike $7)"
+    );
+}
+
+#[test]
+fn ne_includes_what_has_no_value() {
+    assert_eq!(conditions("stage[ne]=new", Visibility::Everything), " and (stage is null or not (stage = any($2)))");
+}
+
+#[test]
+fn a_day_is_compared_as_a_whole() {
+    let on = |query| conditions(query, Visibility::Everything);
+    assert_eq!(on("created_at=2026-01-31"), " and (false or (created_at >= $2 and created_at < $3))");
+    assert_eq!(on("created_at[lte]=2026-01-31"), " and (true and created_at < $2)");
+    assert_eq!(on("created_at[gt]=2026-01-31"), " and (true and created_at >= $2)");
+    assert_eq!(on("created_at[gt]=2026-01-31T00:00:00Z"), " and (true and created_at > $2)");
+}
+
+#[test]
+fn the_caller_sees_what_may_be_seen() {
+    let user = UserId(4);
+    assert_eq!(conditions("", Visibility::OwnedBy(user)), " and (false or $2 = any(member_ids) or owner_id = $3)");
+    assert_eq!(
+        conditions("", Visibility::Department { department: "sales", user }),
+        " and (false or $2 = any(member_ids) or owner_id = $3 or owner_id in (select u.id from \"cell_000\".users u \
+         where u.tenant_id = scope.tenant_id and u.department = $4))"
+    );
+}
+
+#[test]
+fn keys_that_go_one_way_are_one_range() {
+    let sql = sql(&LEADS, "", Visibility::Everything, Some(vec![Some("x".into()), Some("LED-001".into())]));
+    assert!(sql.contains(" and (updated_at, id) < ($2::timestamptz, $3::text) order by"), "{sql}");
+}
+
+#[test]
+fn keys_that_go_both_ways_or_can_be_null_are_compared_one_by_one() {
+    let keys = Some(vec![Some("5".into()), Some("x".into()), Some("LED-001".into())]);
+    let sql = sql(&LEADS, "sort=-value,updated_at", Visibility::Everything, keys);
+    assert!(sql.contains("order by estimated_value desc nulls last, updated_at, id limit"), "{sql}");
+    assert!(
+        sql.contains(
+            " and (false or ((estimated_value < $2::numeric or estimated_value is null)) \
+             or (estimated_value = $3::numeric and (updated_at > $4::timestamptz)) \
+             or (estimated_value = $5::numeric and updated_at = $6::timestamptz and (id > $7::text)))"
+        ),
+        "{sql}"
+    );
+}
+
+#[test]
+fn after_a_null_comes_what_is_null_as_well() {
+    let keys = Some(vec![None, Some("LED-001".into())]);
+    let sql = sql(&LEADS, "sort=value", Visibility::Everything, keys);
+    assert!(sql.contains(" and (false or (estimated_value is null and (id > $2::text))) order by"), "{sql}");
+}
+
+#[test]
+fn ids_are_sorted_by_number() {
+    let sql = sql(&LEADS, "sort=id", Visibility::Everything, None);
+    assert!(sql.contains("order by length(id), id limit"), "{sql}");
+}
+
+#[test]
+fn wildcards_are_taken_literally() {
+    assert_eq!(anywhere(r"50%_\"), r"%50\%\_\\%");
+}

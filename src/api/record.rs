@@ -1,0 +1,345 @@
+//! One record of a read model: found within what the caller may see, answered with its version, changed only if
+//! nobody else changed the same.
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row as _};
+use utoipa::ToSchema;
+
+use super::caller::Caller;
+use super::headers::{IfMatch, MinPosition, POSITION, etag};
+use super::list::{ListQuery, ListSpec};
+use super::page::Page;
+use super::write::Receipt;
+use super::{App, Json, Problem, body};
+use crate::aggregates::ids::InvalidId;
+use crate::aggregates::permission::{Action, Module, Permission, Scope};
+use crate::aggregates::values::Patch;
+use crate::projections::row::{Row, Stored};
+
+/// A kind of record that the API shows: how it is stored, shown and listed, and what it takes to see it.
+pub trait Noun: 'static {
+    /// As it is stored.
+    type Row: Row;
+    /// As it is shown.
+    type View: From<Stored<Self::Row>> + Serialize + ToSchema;
+    /// As it is listed.
+    const LIST: ListSpec;
+    /// What permissions speak of it.
+    const MODULE: Module;
+
+    /// The permission to see it.
+    const READ: Permission = Permission { module: Self::MODULE, action: Action::Read };
+    /// The permission to change it.
+    const WRITE: Permission = Permission { module: Self::MODULE, action: Action::Write };
+}
+
+/// A record that the caller may see, and how close it is to the caller.
+#[derive(Debug, Clone)]
+pub struct Found<R> {
+    /// The record.
+    pub stored: Stored<R>,
+    /// Whether it was taken away.
+    pub deleted: bool,
+    closeness: Scope,
+}
+
+impl<R> Found<R> {
+    /// That the caller's permission reaches this record.
+    ///
+    /// # Errors
+    /// `permission_denied`, which names the permission: the caller sees the record, and may know.
+    pub fn require(&self, caller: &Caller, permission: Permission) -> Result<(), Problem> {
+        if caller.require(permission)? >= self.closeness {
+            Ok(())
+        } else {
+            Err(Problem::permission_denied(permission))
+        }
+    }
+}
+
+/// How close something with this owner is to the caller: the narrowest scope that includes it.
+#[must_use]
+pub fn closeness(caller: &Caller, owner: Option<&str>, members: &[String], department: Option<&str>) -> Scope {
+    let me = caller.own_user().map(|user| user.to_string());
+    let mine = me.is_some_and(|me| owner == Some(me.as_str()) || members.contains(&me));
+    match (department, caller.identity.department.as_deref()) {
+        _ if mine => Scope::Own,
+        (Some(theirs), Some(ours)) if theirs == ours && caller.own_user().is_some() => Scope::Department,
+        _ => Scope::Tenant,
+    }
+}
+
+/// Finds a record within what the caller may see; a deleted one too, which the caller of this is to refuse.
+///
+/// # Errors
+/// `not_found`: there is none, or the caller may not know.
+pub async fn find_any<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Found<N::Row>, Problem> {
+    let reach = caller.require(N::READ)?;
+    let list = N::LIST;
+    let owner = list.owner.unwrap_or("null::text");
+    let members = list.members.unwrap_or("'{}'::text[]");
+    let deleted = if list.hides_deleted { "deleted_at is not null" } else { "false" };
+    let statement = format!(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select t.*, u.department as owner_department
+         from scope cross join lateral (
+             select *, {owner} as record_owner, {members} as record_members, {deleted} as record_deleted
+             from {table} where tenant_id = scope.tenant_id and id = $2
+         ) t
+         left join users u on u.tenant_id = scope.tenant_id and u.id = t.record_owner",
+        table = list.table
+    );
+    let row = sqlx::query(&statement)
+        .bind(caller.tenant().to_string())
+        .bind(id)
+        .fetch_optional(app.reader(caller))
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let stored = Stored::<N::Row>::from_row(&row)?;
+    let owner: Option<String> = row.try_get("record_owner")?;
+    let members: Vec<String> = row.try_get("record_members")?;
+    let department: Option<String> = row.try_get("owner_department")?;
+    let closeness = closeness(caller, owner.as_deref(), &members, department.as_deref());
+    if closeness > reach {
+        return Err(Problem::not_found());
+    }
+    Ok(Found { stored, deleted: row.try_get("record_deleted")?, closeness })
+}
+
+/// Finds a record that is there, within what the caller may see.
+///
+/// # Errors
+/// `not_found`: there is none, it was taken away, or the caller may not know.
+pub async fn find<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Found<N::Row>, Problem> {
+    let found = find_any::<N>(app, caller, id).await?;
+    if found.deleted { Err(Problem::not_found()) } else { Ok(found) }
+}
+
+/// Finds a record that the caller may change, and makes sure that a change made for an older version does not
+/// undo what others did since.
+///
+/// # Errors
+/// `not_found`, `permission_denied`, or `version_conflict` if one of `fields` was changed since.
+pub async fn find_to_change<N: Noun>(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    if_match: IfMatch,
+    fields: &[String],
+) -> Result<Found<N::Row>, Problem> {
+    let found = find::<N>(app, caller, id).await?;
+    found.require(caller, N::WRITE)?;
+    unchanged_since::<N>(app, caller, &found.stored, if_match, fields).await?;
+    Ok(found)
+}
+
+/// That none of `fields` was changed since the version of `If-Match`; an empty list stands for every field.
+///
+/// # Errors
+/// `version_conflict` with what was changed.
+pub async fn unchanged_since<N: Noun>(
+    app: &App,
+    caller: &Caller,
+    now: &Stored<N::Row>,
+    IfMatch(wanted): IfMatch,
+    fields: &[String],
+) -> Result<(), Problem> {
+    let current = u64::try_from(now.version).unwrap_or(0);
+    let Some(wanted) = wanted.filter(|wanted| *wanted != current) else { return Ok(()) };
+    let statement = format!(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select v.* from scope cross join lateral (
+             select * from {} where tenant_id = scope.tenant_id and id = $2 and version <= $3
+             order by version desc, position desc limit 1
+         ) v",
+        N::Row::VERSIONS
+    );
+    let then: Option<PgRow> = sqlx::query(&statement)
+        .bind(&now.tenant_id)
+        .bind(&now.id)
+        .bind(i64::try_from(wanted).unwrap_or(i64::MAX))
+        .fetch_optional(app.reader(caller))
+        .await?;
+    let known = then.filter(|_| wanted < current);
+    let Some(row) = known else { return Err(Problem::version_conflict(current, Vec::new())) };
+    let then = shown::<N>(Stored::from_row(&row)?)?;
+    let now = shown::<N>(now.clone())?;
+    let changes: Vec<Value> = now
+        .iter()
+        .filter(|(name, value)| !UNCONTESTED.contains(&name.as_str()) && then.get(*name) != Some(*value))
+        .map(|(name, value)| json!({"field": name, "from": then.get(name), "to": value}))
+        .collect();
+    let contested = |change: &Value| {
+        let name = change.get("field").and_then(Value::as_str).unwrap_or_default();
+        fields.is_empty() || fields.iter().any(|field| field == name)
+    };
+    if changes.iter().any(contested) { Err(Problem::version_conflict(current, changes)) } else { Ok(()) }
+}
+
+/// What every change changes.
+const UNCONTESTED: [&str; 2] = ["version", "updated_at"];
+
+fn shown<N: Noun>(stored: Stored<N::Row>) -> Result<Map<String, Value>, Problem> {
+    match serde_json::to_value(N::View::from(stored)).map_err(Problem::internal)? {
+        Value::Object(fields) => Ok(fields),
+        other => Err(Problem::internal(format!("a record is an object, not {other}"))),
+    }
+}
+
+/// One page of the records that the caller may see.
+///
+/// # Errors
+/// What the query does wrong, and `permission_denied`.
+pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page<N::View>, Problem> {
+    let query = ListQuery::parse(list_spec::<N>(), uri)?;
+    let scope = caller.list_scope(app, N::READ)?;
+    let mut connection = app.reader(caller).acquire().await?;
+    let page: Page<Stored<N::Row>> = query.page(&mut connection, &scope).await?;
+    Ok(page.map(N::View::from))
+}
+
+/// A noun's list as something that lives for ever.
+#[must_use]
+pub fn list_spec<N: Noun>() -> &'static ListSpec {
+    const { &N::LIST }
+}
+
+/// A record as an answer: with its version, and where it stands after a write.
+#[derive(Debug)]
+pub struct Record<V> {
+    status: StatusCode,
+    headers: HeaderMap,
+    view: V,
+}
+
+impl<V> Record<V> {
+    /// A record at a version.
+    #[must_use]
+    pub fn read(view: V, version: i64) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ETAG, etag(u64::try_from(version).unwrap_or(0)));
+        Self { status: StatusCode::OK, headers, view }
+    }
+
+    /// With `DevHub-Position` of the write that made it so.
+    #[must_use]
+    pub fn after(mut self, receipt: &Receipt) -> Self {
+        if let Some(position) = receipt.position() {
+            self.headers.insert(POSITION, position);
+        }
+        self
+    }
+
+    /// As a new record, which stands at `location`.
+    #[must_use]
+    pub fn created(mut self, location: &str) -> Self {
+        self.status = StatusCode::CREATED;
+        if let Ok(location) = HeaderValue::try_from(location) {
+            self.headers.insert(header::LOCATION, location);
+        }
+        self
+    }
+}
+
+impl<V: Serialize> IntoResponse for Record<V> {
+    fn into_response(self) -> Response {
+        (self.status, self.headers, Json(self.view)).into_response()
+    }
+}
+
+/// What a write answers: the record as it is now.
+///
+/// # Errors
+/// `projection_lagging` if the read models have not taken the write yet; it is stored all the same.
+pub async fn answer<N: Noun>(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    receipt: &Receipt,
+) -> Result<Record<N::View>, Problem> {
+    let stored = row::<N>(app, caller, id).await?;
+    let version = stored.version;
+    Ok(Record::read(N::View::from(stored), version).after(receipt))
+}
+
+/// A record of the caller's tenant by its id, whoever may see it: what the caller has just written, or refers to.
+///
+/// # Errors
+/// `not_found`.
+pub async fn row<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Stored<N::Row>, Problem> {
+    let statement = format!(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select t.* from scope cross join lateral (
+             select * from {} where tenant_id = scope.tenant_id and id = $2 limit 1
+         ) t",
+        N::LIST.table
+    );
+    sqlx::query_as(&statement)
+        .bind(caller.tenant().to_string())
+        .bind(id)
+        .fetch_optional(app.reader(caller))
+        .await?
+        .ok_or_else(Problem::not_found)
+}
+
+/// The id in a path; one that cannot be an id is no different from one that is nobody's.
+#[derive(Debug, Clone, Copy)]
+pub struct Id<T>(pub T);
+
+impl<T> FromRequestParts<App> for Id<T>
+where
+    T: std::str::FromStr<Err = InvalidId> + Send,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Path(params): Path<Vec<(String, String)>> =
+            Path::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
+        let id = params.iter().find(|(name, _)| name == "id").map(|(_, value)| value.as_str());
+        id.and_then(|id| id.parse().ok()).map(Self).ok_or_else(Problem::not_found)
+    }
+}
+
+/// A JSON Merge Patch (RFC 7396) and the names of the fields that it speaks of.
+#[derive(Debug)]
+pub struct Merge<T> {
+    /// The change.
+    pub patch: T,
+    /// The fields that it names.
+    pub fields: Vec<String>,
+}
+
+impl<T: DeserializeOwned + ToSchema> FromRequest<App> for Merge<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+        let bytes = body::read(request).await?;
+        let patch = body::parse(&bytes)?;
+        let fields = serde_json::from_slice::<Map<String, Value>>(&bytes).unwrap_or_default();
+        Ok(Self { patch, fields: fields.into_iter().map(|(name, _)| name).collect() })
+    }
+}
+
+/// Waits until what the request has seen elsewhere can be read here.
+///
+/// # Errors
+/// `projection_lagging` after two seconds.
+pub async fn await_position(app: &App, caller: &Caller, MinPosition(wanted): MinPosition) -> Result<(), Problem> {
+    let Some(wanted) = wanted.and_then(|wanted| i64::try_from(wanted).ok()) else { return Ok(()) };
+    app.seen(caller, wanted).await
+}
+
+/// What a patch sets, if it sets it; clearing is told apart by the caller.
+pub fn set<T>(patch: Patch<T>) -> Option<T> {
+    match patch {
+        Patch::Set(value) => Some(value),
+        Patch::Unchanged | Patch::Clear => None,
+    }
+}

@@ -1,0 +1,138 @@
+//! Sending commands: begin, decide, commit, decide again if somebody was faster, wait until it can be read.
+
+use axum::http::HeaderValue;
+
+use super::caller::Caller;
+use super::{App, FieldError, Problem};
+use crate::aggregates::{Refusal, Refused};
+use crate::event_store::{AppendError, Appended, LoadError, Work, WorkError};
+
+/// How often a command is decided again after somebody else changed what it was decided on.
+const ATTEMPTS: u8 = 8;
+
+/// Counts the decisions of one command.
+#[derive(Debug, Default)]
+pub struct Attempts(u8);
+
+/// Where a command's events came to stand. None of it, if it changed nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Receipt {
+    appended: Option<Appended>,
+}
+
+impl Receipt {
+    /// The id within the tenant of the `index`-th stream written: `LED-007`.
+    #[must_use]
+    pub fn id(&self, index: usize) -> Option<&str> {
+        Some(self.appended.as_ref()?.streams.get(index)?.0.local.as_str())
+    }
+
+    /// The position of the last event in the tenant's history, for `DevHub-Position`.
+    #[must_use]
+    pub fn position(&self) -> Option<HeaderValue> {
+        self.appended.as_ref().map(|appended| HeaderValue::from(appended.tenant_position))
+    }
+
+    /// Whether anything changed.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.appended.is_some()
+    }
+}
+
+impl App {
+    /// Begins a unit of work of this caller, in the caller's tenant.
+    #[must_use]
+    pub fn begin(&self, caller: &Caller) -> Work {
+        let mut work = self.store.begin(caller.scope(), caller.context(self));
+        if let Some(key) = caller.pending_key() {
+            work.answer(key.claim());
+        }
+        work
+    }
+
+    /// Stores what was decided and waits until it can be read. None: somebody was faster, decide again.
+    ///
+    /// # Errors
+    /// What the store refuses, and `overloaded` if somebody was faster too often.
+    pub async fn commit(
+        &self,
+        caller: &Caller,
+        work: Work,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Receipt>, Problem> {
+        match work.commit().await {
+            Ok(None) => Ok(Some(Receipt::default())),
+            Ok(Some(appended)) => {
+                if let Some(key) = caller.pending_key() {
+                    key.taken();
+                }
+                // What is stored is stored: a read model that lags makes the answer poorer, not the write undone.
+                let _ = self.readable(appended.position).await;
+                Ok(Some(Receipt { appended: Some(appended) }))
+            }
+            Err(AppendError::Conflict(what)) => {
+                attempts.0 += 1;
+                // What was decided on may be older than what can be read by now.
+                let _ = self.readable(*self.store.head().borrow()).await;
+                if attempts.0 < ATTEMPTS {
+                    return Ok(None);
+                }
+                tracing::warn!(%what, "a command lost {ATTEMPTS} times in a row: {what}");
+                Err(Problem::overloaded("others keep changing the same record"))
+            }
+            Err(error) => {
+                if let (AppendError::KeyUsed, Some(key)) = (&error, caller.pending_key()) {
+                    key.contested();
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Claimed { kind: "login", .. } => {
+                Self::conflict("email_taken", "This e-mail address already belongs to an account.")
+            }
+            AppendError::Claimed { kind: "invoice_number", key } => {
+                Self::conflict("invoice_number_taken", format!("There is already an invoice with the number {key}."))
+            }
+            AppendError::Claimed { kind, key } => Self::conflict(format!("{kind}_taken"), format!("{key} is taken.")),
+            AppendError::KeyUsed => Self::conflict("key_in_use", "This Idempotency-Key is in use."),
+            AppendError::Conflict(_) => Self::overloaded("others keep changing the same record"),
+            AppendError::Overloaded => Self::overloaded("too many commands are waiting"),
+            AppendError::Stopped => Self::overloaded("the server is stopping"),
+            AppendError::Store(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl<E: Refused> From<WorkError<E>> for Problem {
+    fn from(error: WorkError<E>) -> Self {
+        match error {
+            WorkError::Refused(refusal) => refused(&refusal),
+            WorkError::Load(error) => error.into(),
+            WorkError::Encode(cause) => Self::internal(cause),
+        }
+    }
+}
+
+/// A refusal of the domain, as a problem.
+pub(super) fn refused(refusal: &impl Refused) -> Problem {
+    match refusal.kind() {
+        Refusal::NotFound => Problem::not_found(),
+        Refusal::Conflict => Problem::conflict(refusal.code(), refusal.to_string()),
+        Refusal::Invalid { pointer } => {
+            Problem::validation_failed(vec![FieldError::at(pointer, refusal.code(), refusal.to_string())])
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The one way into the log: whatever commands are waiting are written in one transaction.
+//!
+//! ```text
+//! commands ─► bounded queue ─► fair over tenants ─► batch ─► one statement ─► answers, new head
+//! ```
+//!
+//! The statement advances the cell's head row from the position that this process knows. If that is still the
+//! head, then everything else this process knows of the log (heads, hashes, counters, versions) is true too and
+//! one round trip stores the whole batch. If it is not, another process wrote: nothing is stored, what was
+//! known is forgotten, and the batch is taken again under the head row's lock, where every command is checked
+//! against the database and those that conflict fail alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::append::{Append, AppendError, Appended};
+use super::batch::{Known, Outcome, write_at_once, write_locked};
+use crate::aggregates::ids::TenantId;
+use crate::clock::Clock;
+
+/// Commands that may wait before further ones are turned away.
+const QUEUE: usize = 4_096;
+/// Commands written in one transaction at most.
+const BATCH_COMMANDS: usize = 256;
+/// Events written in one transaction at most, unless a single command has more.
+const BATCH_EVENTS: usize = 1_000;
+/// Times a batch is taken again after another process got in between, before its commands fail.
+const ATTEMPTS: usize = 5;
+
+/// What is waiting.
+pub(super) struct Job {
+    pub ask: Ask,
+    pub answer: oneshot::Sender<Result<Answer, AppendError>>,
+}
+
+pub(super) enum Ask {
+    Append(Box<Append>),
+    /// The next numbers of a kind, for ids that stand inside a payload.
+    Numbers {
+        tenant: TenantId,
+        kind: &'static str,
+        count: u32,
+    },
+}
+
+impl Ask {
+    fn tenant(&self) -> TenantId {
+        match self {
+            Self::Append(append) => append.tenant,
+            Self::Numbers { tenant, .. } => *tenant,
+        }
+    }
+
+    fn events(&self) -> usize {
+        match self {
+            Self::Append(append) => append.writes.iter().map(|write| write.events.len()).sum(),
+            Self::Numbers { .. } => 0,
+        }
+    }
+}
+
+pub(super) enum Answer {
+    Appended(Appended),
+    First(i64),
+}
+
+/// The handle that commands use.
+#[derive(Clone)]
+pub struct Appender {
+    queue: mpsc::Sender<Job>,
+    head: watch::Receiver<i64>,
+}
+
+impl Appender {
+    /// Starts the task that writes the cell's log. It ends when every handle is gone and the queue is empty.
+    #[must_use]
+    pub fn start(pool: PgPool, cell: Arc<str>, clock: Clock) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (head_sender, head) = watch::channel(0);
+        let writer = Writer { pool, cell, clock, known: Known::default(), head: head_sender };
+        let task = tokio::spawn(writer.run(jobs));
+        (Self { queue, head }, task)
+    }
+
+    /// Stores one command's outcome.
+    ///
+    /// # Errors
+    /// [`AppendError`]: nothing was stored, except that after [`AppendError::Store`] it may have been.
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        match self.ask(Ask::Append(Box::new(append))).await? {
+            Answer::Appended(appended) => Ok(appended),
+            Answer::First(_) => Err(AppendError::Stopped),
+        }
+    }
+
+    /// Takes `count` numbers of `kind` for `tenant` and returns the first. They are never given again.
+    ///
+    /// # Errors
+    /// [`AppendError`] if the store cannot be reached.
+    pub async fn numbers(&self, tenant: TenantId, kind: &'static str, count: u32) -> Result<u32, AppendError> {
+        match self.ask(Ask::Numbers { tenant, kind, count }).await? {
+            Answer::First(first) => u32::try_from(first).map_err(|_| AppendError::Overloaded),
+            Answer::Appended(_) => Err(AppendError::Stopped),
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Answer, AppendError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Job { ask, answer }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => AppendError::Stopped,
+        })?;
+        answered.await.map_err(|_| AppendError::Stopped)?
+    }
+
+    /// The position of the last event that this process has written; moves after each commit.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<i64> {
+        self.head.clone()
+    }
+}
+
+struct Writer {
+    pool: PgPool,
+    cell: Arc<str>,
+    clock: Clock,
+    known: Known,
+    head: watch::Sender<i64>,
+}
+
+impl Writer {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut waiting = Waiting::default();
+        loop {
+            if waiting.is_empty() {
+                match jobs.recv().await {
+                    Some(job) => waiting.push(job),
+                    None => return,
+                }
+            }
+            while waiting.len() < QUEUE {
+                match jobs.try_recv() {
+                    Ok(job) => waiting.push(job),
+                    Err(_) => break,
+                }
+            }
+            let batch = waiting.take();
+            metrics::histogram!("appender_batch_commands").record(batch.len() as f64);
+            self.write(batch).await;
+        }
+    }
+
+    /// Writes a batch and answers each command in it.
+    async fn write(&mut self, mut jobs: Vec<Job>) {
+        let mut locked = false;
+        for _ in 0..ATTEMPTS {
+            let now = self.clock.now();
+            let outcome = if locked {
+                write_locked(&self.pool, &self.cell, &mut self.known, &mut jobs, now).await
+            } else {
+                write_at_once(&self.pool, &self.cell, &mut self.known, &jobs, now).await
+            };
+            match outcome {
+                Ok(Outcome::Stored(answers)) => {
+                    for (job, answer) in jobs.into_iter().zip(answers) {
+                        // A waiter that went away had its command stored all the same.
+                        let _ = job.answer.send(answer);
+                    }
+                    self.head.send_if_modified(|head| {
+                        let moved = *head != self.known.position();
+                        *head = self.known.position();
+                        moved
+                    });
+                    return;
+                }
+                Ok(Outcome::TakeTheLock) => {
+                    metrics::counter!("appender_locked_batches_total").increment(1);
+                    self.known.forget();
+                    locked = true;
+                }
+                Err(error) => {
+                    self.known.forget();
+                    tracing::error!(%error, commands = jobs.len(), "the event store did not take a batch: {error}");
+                    let error = AppendError::from(error);
+                    for job in jobs {
+                        let _ = job.answer.send(Err(error.clone()));
+                    }
+                    return;
+                }
+            }
+        }
+        for job in jobs {
+            let _ = job.answer.send(Err(AppendError::Overloaded));
+        }
+    }
+}
+
+/// What waits, taken turn by turn over the tenants, so that nobody's burst is everybody's wait.
+#[derive(Default)]
+struct Waiting {
+    by_tenant: HashMap<TenantId, VecDeque<Job>>,
+    turns: VecDeque<TenantId>,
+    len: usize,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn push(&mut self, job: Job) {
+        let tenant = job.ask.tenant();
+        let queue = self.by_tenant.entry(tenant).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(tenant);
+        }
+        queue.push_back(job);
+        self.len += 1;
+    }
+
+    fn take(&mut self) -> Vec<Job> {
+        let mut batch = Vec::new();
+        let mut events = 0;
+        while batch.len() < BATCH_COMMANDS && events < BATCH_EVENTS {
+            let Some(tenant) = self.turns.pop_front() else { break };
+            let Some(queue) = self.by_tenant.get_mut(&tenant) else { continue };
+            if let Some(job) = queue.pop_front() {
+                events += job.ask.events();
+                batch.push(job);
+                self.len -= 1;
+            }
+            if queue.is_empty() {
+                self.by_tenant.remove(&tenant);
+            } else {
+                self.turns.push_back(tenant);
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(tenant: u32) -> Job {
+        let ask = Ask::Numbers { tenant: TenantId::Business(tenant), kind: "LED", count: 1 };
+        Job { ask, answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn tenants_take_turns() {
+        let mut waiting = Waiting::default();
+        for _ in 0..1_000 {
+            waiting.push(job(1));
+        }
+        waiting.push(job(2));
+        waiting.push(job(3));
+        let batch = waiting.take();
+        assert_eq!(batch.len(), BATCH_COMMANDS);
+        let first: Vec<_> = batch.iter().take(3).map(|job| job.ask.tenant()).collect();
+        assert_eq!(first, [TenantId::Business(1), TenantId::Business(2), TenantId::Business(3)]);
+        assert_eq!(waiting.len(), 1_002 - BATCH_COMMANDS);
+    }
+}

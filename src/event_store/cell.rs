@@ -1,0 +1,217 @@
+//! Where a set of tenants lives: a schema, and the roles through which each part of the program reaches it.
+//!
+//! | role | may |
+//! |---|---|
+//! | `devhub_request` | read one tenant's rows, after its transaction has said which |
+//! | `devhub_founder` | read every tenant's rows |
+//! | `devhub_appender` | read and add events; never change or remove one |
+//! | `devhub_projector` | read events, write read models |
+//! | `devhub_platform` | sign-in, sessions, keys, the directory |
+//!
+//! None owns a table, and row-level security is forced, so that even the owner sees nothing by accident.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{Connection, PgPool};
+
+/// The schema of the one cell that a single machine has.
+const FIRST_CELL: &str = "cell_000";
+/// The region of a tenant that asked for none.
+const FIRST_REGION: &str = "default";
+/// Every role that the program takes on.
+const ROLES: [&str; 5] = ["devhub_request", "devhub_founder", "devhub_appender", "devhub_projector", "devhub_platform"];
+/// Any number: migrations of one database run one after the other.
+const MIGRATION_LOCK: i64 = 0x6465_7668_7562;
+/// A statement of a request that takes longer than this is ended by the database.
+const STATEMENT_TIMEOUT: &str = "30s";
+
+/// The database could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// A statement failed.
+    #[error("{0}")]
+    Database(#[from] sqlx::Error),
+    /// A migration failed, or the database was migrated by a newer or different version.
+    #[error("{0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The server is too old.
+    #[error("PostgreSQL 15 or newer is needed; this server is {0}")]
+    TooOld(String),
+    /// The account may not make roles.
+    #[error(
+        "the roles {missing} are missing and this account may not create them; \
+         let it (alter role … createrole) or create them yourself"
+    )]
+    Roles {
+        /// The roles that are not there.
+        missing: String,
+    },
+}
+
+/// The pools of one cell, a role each.
+#[derive(Clone)]
+pub struct Cell {
+    /// The schema, `cell_000`.
+    pub name: Arc<str>,
+    /// Reads one tenant's rows.
+    pub request: PgPool,
+    /// Reads every tenant's rows.
+    pub founder: PgPool,
+    /// Reads and adds events.
+    pub appender: PgPool,
+    /// Writes read models.
+    pub projector: PgPool,
+    /// Reads who is active, for sign-in.
+    pub sign_in: PgPool,
+}
+
+/// All that the program reaches: the platform's schema and the cells.
+#[derive(Clone)]
+pub struct Database {
+    /// The directory, sign-in, keys.
+    pub platform: PgPool,
+    cell: Cell,
+}
+
+impl Database {
+    /// Connects every pool. `url` is a PostgreSQL URL of an account that is a member of the roles.
+    ///
+    /// # Errors
+    /// If the database cannot be reached or the URL makes no sense.
+    pub async fn connect(url: &str) -> sqlx::Result<Self> {
+        let options = PgConnectOptions::from_str(url)?;
+        let name: Arc<str> = FIRST_CELL.into();
+        let pool = |role: &'static str, connections: u32| {
+            let options = options.clone().application_name(role).options([
+                ("role", role),
+                ("search_path", FIRST_CELL),
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+                ("timezone", "UTC"),
+            ]);
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(10))
+                // A ping at every hand-out costs a tenth to a fifth of the throughput; a broken connection
+                // shows at its next statement.
+                .test_before_acquire(false)
+                .connect_lazy_with(options)
+        };
+        let platform = pool("devhub_platform", 8);
+        let database = Self {
+            platform: platform.clone(),
+            cell: Cell {
+                name,
+                request: pool("devhub_request", 10),
+                founder: pool("devhub_founder", 4),
+                appender: pool("devhub_appender", 4),
+                projector: pool("devhub_projector", 3),
+                sign_in: platform,
+            },
+        };
+        database.cell.appender.acquire().await?;
+        Ok(database)
+    }
+
+    /// The cell that a tenant lives in. One machine has one cell, so far it is everybody's.
+    #[must_use]
+    pub fn cell_of(&self, _tenant: crate::aggregates::ids::TenantId) -> &Cell {
+        &self.cell
+    }
+
+    /// Every cell.
+    #[must_use]
+    pub fn cells(&self) -> std::slice::Iter<'_, Cell> {
+        std::slice::from_ref(&self.cell).iter()
+    }
+
+    /// Closes every pool.
+    pub async fn close(&self) {
+        for cell in self.cells() {
+            tokio::join!(cell.request.close(), cell.founder.close(), cell.appender.close(), cell.projector.close());
+        }
+        self.platform.close().await;
+    }
+}
+
+/// Brings the database up to date: roles, the platform's schema, every cell's schema.
+///
+/// # Errors
+/// [`MigrateError`]; what was done so far is done, and running it again goes on from there.
+pub async fn migrate(url: &str) -> Result<(), MigrateError> {
+    let options = PgConnectOptions::from_str(url)?;
+    let mut connection = PgConnection::connect_with(&options).await?;
+    let version: i32 =
+        sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&mut connection).await?;
+    if version < 150_000 {
+        return Err(MigrateError::TooOld(format!("{}.{}", version / 10_000, version % 10_000)));
+    }
+    sqlx::query("select pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
+    let done = migrate_locked(&mut connection).await;
+    sqlx::query("select pg_advisory_unlock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
+    connection.close().await?;
+    done
+}
+
+async fn migrate_locked(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    ensure_roles(connection).await?;
+    open_schema(connection, "platform", "devhub_platform, devhub_appender").await?;
+    sqlx::migrate!("migrations/platform").set_locking(false).run(&mut *connection).await?;
+    open_schema(connection, FIRST_CELL, &ROLES.join(", ")).await?;
+    sqlx::migrate!("migrations/cell").set_locking(false).run(&mut *connection).await?;
+    sqlx::query("insert into platform.cells (cell_id, region) values ($1, $2) on conflict do nothing")
+        .bind(FIRST_CELL)
+        .bind(FIRST_REGION)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Makes the schema if it is not there, lets the roles in, and makes it the one that statements mean.
+async fn open_schema(connection: &mut PgConnection, schema: &str, roles: &str) -> sqlx::Result<()> {
+    for statement in [
+        format!("create schema if not exists {schema}"),
+        format!("grant usage on schema {schema} to {roles}"),
+        format!("set search_path to {schema}"),
+    ] {
+        sqlx::query(&statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Roles belong to the whole server: another database of it may be making them at this moment.
+async fn ensure_roles(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let mut refused = Vec::new();
+    for role in ROLES {
+        let known: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+            .bind(role)
+            .fetch_one(&mut *connection)
+            .await?;
+        if !known
+            && let Err(error) = sqlx::query(&format!("create role {role} nologin")).execute(&mut *connection).await
+        {
+            match error.as_database_error().and_then(|error| error.code()).as_deref() {
+                // duplicate_object, unique_violation: somebody else was faster
+                Some("42710" | "23505") => {}
+                Some("42501") => refused.push(role),
+                _ => return Err(error.into()),
+            }
+        }
+    }
+    if !refused.is_empty() {
+        return Err(MigrateError::Roles { missing: refused.join(", ") });
+    }
+    for role in ROLES {
+        let member: bool = sqlx::query_scalar("select pg_has_role(current_user, $1, 'member')")
+            .bind(role)
+            .fetch_one(&mut *connection)
+            .await?;
+        if !member {
+            sqlx::query(&format!("grant {role} to current_user")).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}

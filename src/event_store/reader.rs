@@ -1,0 +1,50 @@
+//! The log in order: what projections, audits and exports read.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, Row};
+
+use super::envelope::Recorded;
+
+/// The columns that make a [`Recorded`], for statements on `events`.
+pub const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
+     tenant_id, position, tenant_position, event_id, occurred_at, recorded_at, hash";
+
+impl<'r> FromRow<'r, PgRow> for Recorded {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        let tenant: &str = row.try_get("tenant_id")?;
+        let Json(payload): Json<Value> = row.try_get("payload")?;
+        let Json(metadata): Json<HashMap<String, String>> = row.try_get("metadata")?;
+        Ok(Self {
+            tenant_id: tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            aggregate_type: row.try_get("aggregate_type")?,
+            aggregate_id: row.try_get("aggregate_id")?,
+            sequence: row.try_get("sequence")?,
+            position: row.try_get("position")?,
+            tenant_position: row.try_get("tenant_position")?,
+            event_id: row.try_get("event_id")?,
+            event_type: row.try_get("event_type")?,
+            event_version: row.try_get("event_version")?,
+            payload,
+            metadata,
+            occurred_at: row.try_get("occurred_at")?,
+            recorded_at: row.try_get("recorded_at")?,
+            hash: row.try_get("hash")?,
+        })
+    }
+}
+
+/// Up to `limit` events after `position`, in the cell's order. The order is dense: nothing is ever skipped.
+///
+/// # Errors
+/// The database's, or an event that cannot be read.
+pub async fn events_after(db: impl PgExecutor<'_>, position: i64, limit: i64) -> sqlx::Result<Vec<Recorded>> {
+    sqlx::query_as(&format!("select {COLUMNS} from events where position > $1 order by position limit $2"))
+        .bind(position)
+        .bind(limit)
+        .fetch_all(db)
+        .await
+}

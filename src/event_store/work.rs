@@ -1,0 +1,296 @@
+//! A unit of work: the commands of one request, decided on the aggregates' states and stored together or not
+//! at all.
+//!
+//! Each command runs through cqrs-es's framework over a store that only *stages* what was decided; the commit
+//! hands all of it to the appender as one append. So a lead and the customer it becomes change in one
+//! transaction, and nothing that crashes in between can leave half of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope};
+use serde_json_canonicalizer::to_string as canonical_json;
+
+use super::append::{Append, AppendError, Appended, Condition, Guard, IdempotencyClaim, NewEvent, StreamWrite};
+use super::appender::Appender;
+use super::envelope::Context;
+use super::scope::TenantScope;
+use super::stream::{StreamId, Target};
+use super::streams::{LoadError, Loaded, Streams};
+use crate::aggregates::claims::Claiming;
+use crate::clock::{Clock, new_event_id};
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError<E: std::error::Error> {
+    /// The rules of the domain refuse it.
+    #[error(transparent)]
+    Refused(E),
+    /// The aggregate could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// What was decided could not be written down.
+    #[error("an event could not be written down: {0}")]
+    Encode(String),
+}
+
+/// The commands of one request.
+pub struct Work {
+    streams: Streams,
+    appender: Appender,
+    clock: Clock,
+    scope: TenantScope,
+    context: Context,
+    metadata: HashMap<String, String>,
+    staged: Arc<Mutex<Vec<Staged>>>,
+    guards: Vec<Guard>,
+    condition: Option<Condition>,
+    idempotency: Option<IdempotencyClaim>,
+}
+
+/// What one command decided, and the state it leaves once it is stored.
+struct Staged {
+    write: StreamWrite,
+    /// Remembers the new state under the stream's name and version.
+    remember: Box<dyn FnOnce(&Streams, StreamId, i64) + Send>,
+}
+
+impl Work {
+    pub(super) fn new(
+        streams: Streams,
+        appender: Appender,
+        clock: Clock,
+        scope: TenantScope,
+        context: Context,
+    ) -> Self {
+        let metadata = context.metadata();
+        Self {
+            streams,
+            appender,
+            clock,
+            scope,
+            context,
+            metadata,
+            staged: Arc::default(),
+            guards: Vec::new(),
+            condition: None,
+            idempotency: None,
+        }
+    }
+
+    /// Whose data this changes.
+    #[must_use]
+    pub fn scope(&self) -> TenantScope {
+        self.scope
+    }
+
+    /// An id within the tenant, as a stream.
+    #[must_use]
+    pub fn stream<A: Aggregate>(&self, id: impl std::fmt::Display) -> StreamId {
+        StreamId::new(A::TYPE, self.scope.tenant(), id)
+    }
+
+    /// A stream that does not exist yet and gets the next number after `prefix`.
+    #[must_use]
+    pub fn next<A: Aggregate>(&self, prefix: &'static str) -> Target {
+        Target::Next { aggregate_type: A::TYPE, tenant: self.scope.tenant(), prefix }
+    }
+
+    /// An aggregate's state.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn load<A>(&self, id: impl std::fmt::Display) -> Result<Loaded<A>, LoadError>
+    where
+        A: Aggregate + Clone + 'static,
+    {
+        self.streams.load(&self.stream::<A>(id)).await
+    }
+
+    /// The decision relies on this stream standing at this version.
+    pub fn guard(&mut self, stream: StreamId, version: i64) {
+        self.guards.push(Guard { stream, version });
+    }
+
+    /// The decision relies on nothing of this having been added to the tenant's history.
+    pub fn require(&mut self, condition: Condition) {
+        self.condition = Some(condition);
+    }
+
+    /// The request that this answers: under its key it has one effect.
+    pub fn answer(&mut self, claim: IdempotencyClaim) {
+        self.idempotency = Some(claim);
+    }
+
+    /// Runs one command and stages what it decides. Returns the number of events and the state after them.
+    ///
+    /// # Errors
+    /// [`WorkError`]: the command has no effect.
+    pub async fn execute<A>(
+        &self,
+        target: impl Into<Target>,
+        command: A::Command,
+    ) -> Result<Loaded<A>, WorkError<A::Error>>
+    where
+        A: Aggregate<Services = ()> + Clone + 'static,
+        A::Event: Claiming,
+    {
+        let outcome = Arc::new(Mutex::new(None));
+        let store = StagingStore { work: self, target: target.into(), outcome: Arc::clone(&outcome) };
+        let framework = CqrsFramework::new(store, Vec::new(), ());
+        framework.execute_with_metadata("", command, self.metadata.clone()).await.map_err(|error| match error {
+            AggregateError::UserError(refusal) => WorkError::Refused(refusal),
+            AggregateError::DatabaseConnectionError(cause)
+            | AggregateError::DeserializationError(cause)
+            | AggregateError::UnexpectedError(cause) => match cause.downcast::<LoadError>() {
+                Ok(load) => WorkError::Load(*load),
+                Err(other) => WorkError::Encode(other.to_string()),
+            },
+            AggregateError::AggregateConflict => WorkError::Encode("a staged command cannot conflict".into()),
+        })?;
+        let after = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        after.ok_or_else(|| WorkError::Encode("nothing was staged".into()))
+    }
+
+    /// Whether anything was decided.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Stores all that was decided, in one transaction. None: there was nothing to store.
+    ///
+    /// # Errors
+    /// [`AppendError`]; after [`AppendError::Conflict`] the commands are to be run again on a new unit of work.
+    pub async fn commit(self) -> Result<Option<Appended>, AppendError> {
+        let staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        if staged.is_empty() {
+            return Ok(None);
+        }
+        let (writes, remember): (Vec<_>, Vec<_>) =
+            staged.into_iter().map(|staged| (staged.write, staged.remember)).unzip();
+        let named: Vec<StreamId> = writes
+            .iter()
+            .filter_map(|write| match &write.target {
+                Target::Named(stream) => Some(stream.clone()),
+                Target::Next { .. } => None,
+            })
+            .chain(self.guards.iter().map(|guard| guard.stream.clone()))
+            .collect();
+        let append = Append {
+            tenant: self.scope.tenant(),
+            writes,
+            guards: self.guards,
+            condition: self.condition,
+            idempotency: self.idempotency,
+        };
+        match self.appender.append(append).await {
+            Ok(appended) => {
+                for (remember, (stream, version)) in remember.into_iter().zip(&appended.streams) {
+                    remember(&self.streams, stream.clone(), *version);
+                }
+                Ok(Some(appended))
+            }
+            Err(error) => {
+                // Whatever went wrong, the states that this was decided on are not to be trusted again.
+                for stream in &named {
+                    self.streams.forget(stream);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn stage<A>(&self, target: &Target, before: i64, events: &[A::Event], state: A) -> Result<(), serde_json::Error>
+    where
+        A: Aggregate + Clone + 'static,
+        A::Event: Claiming,
+    {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let metadata: Arc<str> = canonical_json(&self.metadata)?.into();
+        let events = events
+            .iter()
+            .map(|event| {
+                Ok(NewEvent {
+                    event_id: new_event_id(self.clock.now()),
+                    event_type: event.event_type(),
+                    event_version: event.event_version(),
+                    payload: canonical_json(event)?,
+                    metadata: Arc::clone(&metadata),
+                    occurred_at: self.context.occurred_at,
+                    claims: event.claims(),
+                })
+            })
+            .collect::<Result<Vec<_>, serde_json::Error>>()?;
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner).push(Staged {
+            write: StreamWrite { target: target.clone(), expected: before, events },
+            remember: Box::new(move |streams, stream, version| streams.remember(stream, Loaded { state, version })),
+        });
+        Ok(())
+    }
+}
+
+/// The event store that cqrs-es sees: reads the real log, stages the writes.
+struct StagingStore<'w, A> {
+    work: &'w Work,
+    target: Target,
+    outcome: Arc<Mutex<Option<Loaded<A>>>>,
+}
+
+struct StagingContext<A> {
+    loaded: Loaded<A>,
+}
+
+impl<A: Aggregate> AggregateContext<A> for StagingContext<A> {
+    fn aggregate(&mut self) -> &mut A {
+        &mut self.loaded.state
+    }
+}
+
+impl<A> cqrs_es::EventStore<A> for StagingStore<'_, A>
+where
+    A: Aggregate + Clone + 'static,
+    A::Event: Claiming,
+{
+    type AC = StagingContext<A>;
+
+    async fn load_events(&self, _: &str) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        // The framework loads aggregates, never bare events.
+        Ok(Vec::new())
+    }
+
+    async fn load_aggregate(&self, _: &str) -> Result<Self::AC, AggregateError<A::Error>> {
+        let loaded = match &self.target {
+            Target::Named(stream) => self
+                .work
+                .streams
+                .load(stream)
+                .await
+                .map_err(|error| AggregateError::DatabaseConnectionError(Box::new(error)))?,
+            Target::Next { .. } => Loaded { state: A::default(), version: 0 },
+        };
+        Ok(StagingContext { loaded })
+    }
+
+    async fn commit(
+        &self,
+        events: Vec<A::Event>,
+        context: Self::AC,
+        _: HashMap<String, String>,
+    ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        let before = context.loaded.version;
+        let version = before + i64::try_from(events.len()).unwrap_or(i64::MAX);
+        // The framework applied the events while they were written: this is the state after them.
+        let state = context.loaded.state;
+        let staged = self
+            .work
+            .stage::<A>(&self.target, before, &events, state.clone())
+            .map_err(|error| AggregateError::UnexpectedError(Box::new(error)));
+        if staged.is_ok() {
+            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Loaded { state, version });
+        }
+        staged.map(|()| Vec::new())
+    }
+}

@@ -1,0 +1,68 @@
+//! The rows of read models: what each holds itself, and what all of them keep about time and origin.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+
+/// What one read model keeps of one entity. Made by [`row!`].
+pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send + Sync + Unpin + 'static {
+    /// The table of rows as they are now.
+    const TABLE: &'static str;
+    /// The table of every row that ever was.
+    const VERSIONS: &'static str;
+    /// The columns that are this read model's own.
+    const COLUMNS: &'static [&'static str];
+}
+
+/// A row with whose it is, which version, and since when it has been so.
+#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
+pub struct Stored<R> {
+    /// Whose it is.
+    pub tenant_id: String,
+    /// The id within the tenant.
+    pub id: String,
+    /// The aggregate's version: how many events it has had.
+    pub version: i64,
+    /// When it came to be, in the business.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed, in the business.
+    pub updated_at: DateTime<Utc>,
+    /// The event that made it so.
+    pub position: i64,
+    /// Since when it has been so, in the business; never before the version before it.
+    pub occurred_from: DateTime<Utc>,
+    /// Since when the log has known.
+    pub recorded_from: DateTime<Utc>,
+    /// What the read model itself holds.
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    pub row: R,
+}
+
+/// The columns of [`Stored`] that every read model has.
+pub const COMMON_COLUMNS: [&str; 8] =
+    ["tenant_id", "id", "version", "created_at", "updated_at", "position", "occurred_from", "recorded_from"];
+
+/// A row of a read model: a struct whose fields are the columns of its two tables.
+macro_rules! row {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident in $table:literal, $versions:literal {
+            $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, sqlx::FromRow)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $type,)*
+        }
+
+        impl $crate::projections::row::Row for $name {
+            const TABLE: &'static str = $table;
+            const VERSIONS: &'static str = $versions;
+            const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    };
+}
+pub(crate) use row;

@@ -1,0 +1,341 @@
+//! The projector: reads the log in order and keeps the read models, each event counting exactly once.
+//!
+//! ```text
+//! lease ─► checkpoints ─► batch in order ─► fold in memory ─► one statement: rows + checkpoints ─► waiters
+//! ```
+//!
+//! The statement writes only if the checkpoints are where this process left them. A process that lost its turn
+//! therefore writes nothing, whatever it believes; the lease merely keeps two from trying all the time.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnection, PgListener};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::fact::{Fact, NotUnderstood};
+use super::model::{FoldError, Model, Part};
+use crate::clock::Clock;
+use crate::event_store::reader::events_after;
+
+/// Events folded and written at once.
+const BATCH: i64 = 1_000;
+/// How long a process that has stopped answering keeps others from taking over.
+const LEASE: Duration = Duration::from_secs(5);
+/// How often the log and the checkpoints are looked at when nobody has said that there is something new.
+const POLL: Duration = Duration::from_millis(200);
+/// The pause after a failure.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// The channel on which appenders say that there is something new.
+pub const CHANNEL: &str = "devhub_log";
+
+/// How far the read models of a cell are, and whether something holds them up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// The position up to which every read model is written.
+    pub position: i64,
+    /// Why they do not move, if they do not.
+    pub failure: Option<String>,
+}
+
+/// The handle through which commands wait for their effect and health checks look.
+#[derive(Debug, Clone)]
+pub struct Projections {
+    progress: watch::Receiver<Progress>,
+}
+
+/// The read models did not come so far in time.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the read models are at {at}, not yet at {wanted}")]
+pub struct Lagging {
+    /// How far they are.
+    pub at: i64,
+    /// How far they should be.
+    pub wanted: i64,
+}
+
+impl Projections {
+    /// Waits until every read model has taken the event at `position`.
+    ///
+    /// # Errors
+    /// [`Lagging`] after `limit`.
+    pub async fn reached(&self, position: i64, limit: Duration) -> Result<(), Lagging> {
+        let mut progress = self.progress.clone();
+        let reached = progress.wait_for(|progress| progress.position >= position);
+        match tokio::time::timeout(limit, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Lagging { at: self.progress.borrow().position, wanted: position }),
+        }
+    }
+
+    /// How far they are.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+}
+
+/// Why a round came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    #[error(transparent)]
+    NotUnderstood(#[from] NotUnderstood),
+}
+
+/// What a round did.
+enum Round {
+    /// Wrote up to here; there may be more.
+    Wrote(i64),
+    /// There is nothing new.
+    Idle(i64),
+    /// Another process writes; it is here.
+    Elsewhere(i64),
+}
+
+/// Feeds the read models of one cell.
+pub struct Projector {
+    pool: PgPool,
+    cell: Arc<str>,
+    clock: Clock,
+    models: Vec<Box<dyn Model>>,
+    owner: Uuid,
+    leased_until: Option<Instant>,
+    /// Where this process left the checkpoints; what the models remember holds only there.
+    left_at: Option<i64>,
+    progress: watch::Sender<Progress>,
+}
+
+impl Projector {
+    /// Starts the projector of a cell. It ends when `stop` says so.
+    #[must_use]
+    pub fn start(
+        pool: PgPool,
+        cell: Arc<str>,
+        clock: Clock,
+        models: Vec<Box<dyn Model>>,
+        head: watch::Receiver<i64>,
+        stop: watch::Receiver<bool>,
+    ) -> (Projections, JoinHandle<()>) {
+        let (progress, watched) = watch::channel(Progress::default());
+        let owner = Uuid::from_u128(u128::from_be_bytes(random()));
+        let projector = Self { pool, cell, clock, models, owner, leased_until: None, left_at: None, progress };
+        let task = tokio::spawn(projector.run(head, stop));
+        (Projections { progress: watched }, task)
+    }
+
+    async fn run(mut self, mut head: watch::Receiver<i64>, mut stop: watch::Receiver<bool>) {
+        let news = Arc::new(Notify::new());
+        let listener = tokio::spawn(listen(self.pool.clone(), Arc::clone(&news)));
+        while !*stop.borrow() {
+            let pause = match self.round().await {
+                Ok(Round::Wrote(position)) => {
+                    self.report(position, None);
+                    continue;
+                }
+                Ok(Round::Idle(position) | Round::Elsewhere(position)) => {
+                    self.report(position, None);
+                    POLL
+                }
+                Err(error) => {
+                    self.forget();
+                    let position = self.progress.borrow().position;
+                    if self.report(position, Some(error.to_string())) {
+                        tracing::error!(%error, position, "the read models stopped at {position}: {error}");
+                    }
+                    BACK_OFF
+                }
+            };
+            tokio::select! {
+                _ = head.changed() => {}
+                () = news.notified() => {}
+                _ = stop.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        listener.abort();
+        if self.leased_until.is_some() {
+            let _ = sqlx::query("update projector_lease set lease_until = '-infinity' where cell = $1 and owner = $2")
+                .bind(&*self.cell)
+                .bind(self.owner)
+                .execute(&self.pool)
+                .await;
+        }
+    }
+
+    /// Tells whoever waits. True if that was news.
+    fn report(&self, position: i64, failure: Option<String>) -> bool {
+        metrics::gauge!("projection_position").set(position as f64);
+        metrics::gauge!("projection_failed").set(f64::from(u8::from(failure.is_some())));
+        let next = Progress { position, failure };
+        self.progress.send_if_modified(|progress| {
+            let news = *progress != next;
+            *progress = next;
+            news
+        })
+    }
+
+    fn forget(&mut self) {
+        self.leased_until = None;
+        self.left_at = None;
+        for model in &mut self.models {
+            model.forget();
+        }
+    }
+
+    /// One batch: takes the lease if it has to, reads, folds, writes.
+    async fn round(&mut self) -> Result<Round, RoundError> {
+        let mut connection = self.pool.acquire().await?;
+        if !self.hold_lease(&mut connection).await? {
+            return Ok(Round::Elsewhere(self.lowest_checkpoint(&mut connection).await?));
+        }
+        let checkpoints = self.checkpoints(&mut connection).await?;
+        let from = checkpoints.iter().map(|(_, position)| *position).min().unwrap_or(0);
+        if self.left_at != Some(from) {
+            self.models.iter_mut().for_each(|model| model.forget());
+        }
+        // Projections that are behind the others catch up first, alone, and no further than to them.
+        let ahead = checkpoints.iter().map(|(_, position)| *position).filter(|position| *position > from).min();
+        let limit = ahead.map_or(BATCH, |ahead| BATCH.min(ahead - from));
+        let events = events_after(&mut *connection, from, limit).await?;
+        let Some(to) = events.last().map(|event| event.position) else {
+            return Ok(Round::Idle(from));
+        };
+        let mut facts = Vec::with_capacity(events.len());
+        for event in events {
+            facts.extend(Fact::read(event)?);
+        }
+        let members: Vec<String> =
+            checkpoints.into_iter().filter(|(_, position)| *position == from).map(|(name, _)| name).collect();
+        let mut parts = Vec::new();
+        for model in self.models.iter_mut().filter(|model| members.iter().any(|name| name == model.name())) {
+            parts.extend(model.fold(&mut connection, &facts).await?);
+        }
+        if write(&mut connection, &members, from, to, self.clock.now(), &parts).await? {
+            self.left_at = Some(to);
+            let everybody = ahead.is_none();
+            return Ok(if everybody { Round::Wrote(to) } else { Round::Wrote(self.progress.borrow().position) });
+        }
+        self.forget();
+        Ok(Round::Elsewhere(from))
+    }
+
+    /// Whether this process is the one that writes, for the time being.
+    async fn hold_lease(&mut self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        let now = Instant::now();
+        if self.leased_until.is_some_and(|until| now + LEASE / 2 < until) {
+            return Ok(true);
+        }
+        let held = sqlx::query(
+            "update projector_lease set owner = $2, lease_until = now() + make_interval(secs => $3)
+             where cell = $1 and (owner = $2 or lease_until < now())",
+        )
+        .bind(&*self.cell)
+        .bind(self.owner)
+        .bind(LEASE.as_secs_f64())
+        .execute(connection)
+        .await?
+        .rows_affected()
+            == 1;
+        self.leased_until = held.then(|| now + LEASE);
+        Ok(held)
+    }
+
+    /// The checkpoint of every registered projection; one that never ran is at 0.
+    async fn checkpoints(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+        let names: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
+        let known = read_checkpoints(connection, &names).await?;
+        if known.len() == names.len() {
+            return Ok(known);
+        }
+        sqlx::query(
+            "insert into projection_checkpoints (projection, position, updated_at)
+             select unnest($1::text[]), 0, $2 on conflict do nothing",
+        )
+        .bind(&names)
+        .bind(self.clock.now())
+        .execute(&mut *connection)
+        .await?;
+        read_checkpoints(connection, &names).await
+    }
+
+    async fn lowest_checkpoint(&self, connection: &mut PgConnection) -> sqlx::Result<i64> {
+        let checkpoints = self.checkpoints(connection).await?;
+        Ok(checkpoints.into_iter().map(|(_, position)| position).min().unwrap_or(0))
+    }
+}
+
+async fn read_checkpoints(connection: &mut PgConnection, names: &[&str]) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as("select projection, position from projection_checkpoints where projection = any($1)")
+        .bind(names)
+        .fetch_all(connection)
+        .await
+}
+
+/// Writes the rows and moves the checkpoints from `from` to `to`. False: they were elsewhere, nothing is written.
+async fn write(
+    connection: &mut PgConnection,
+    projections: &[String],
+    from: i64,
+    to: i64,
+    now: chrono::DateTime<chrono::Utc>,
+    parts: &[Part],
+) -> sqlx::Result<bool> {
+    let mut statement = String::from(
+        "with mine as (
+             select projection from projection_checkpoints
+             where projection = any($1) and position = $2 order by projection for update
+         ), ok as (
+             select 1 as ok where (select count(*) from mine) = cardinality($1)
+         ), moved as (
+             update projection_checkpoints c set position = $3, updated_at = $4 from ok
+             where c.projection = any($1) returning 1
+         )",
+    );
+    for (index, part) in parts.iter().enumerate() {
+        let sql = part.sql.replace("{}", &format!("${}::json", index + 5));
+        let _ = write!(statement, ", {} as ({sql})", part.name);
+    }
+    statement.push_str(" select count(*) from moved");
+    let mut query = sqlx::query_scalar(&statement).bind(projections).bind(from).bind(to).bind(now);
+    for part in parts {
+        query = query.bind(&part.json);
+    }
+    let moved: i64 = query.fetch_one(connection).await?;
+    Ok(moved > 0)
+}
+
+/// Passes on what other processes announce; a hint, so that a failure costs no more than the poll's delay.
+async fn listen(pool: PgPool, news: Arc<Notify>) {
+    loop {
+        let listened = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                news.notify_one();
+            }
+        };
+        let result: sqlx::Result<()> = listened.await;
+        if let Err(error) = result {
+            tracing::debug!(%error, "not listening for news: {error}");
+        }
+        tokio::time::sleep(BACK_OFF).await;
+    }
+}
+
+/// Chance for the name of this process; all zero if the machine has none, which only costs a contested lease.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes
+}
