@@ -1,1 +1,8 @@
-fn main() {}
+//! The `devhub` command.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    devhub::cli::run().await
+}

@@ -11,6 +11,9 @@ use crate::aggregates::ids::{TenantId, UserId};
 /// How long an invitation waits.
 pub const LIFETIME: TimeDelta = TimeDelta::days(7);
 
+/// How long it is known afterwards that there was one.
+const REMEMBERED: TimeDelta = TimeDelta::days(30);
+
 /// An invitation just made; the token is told this once.
 #[derive(Debug)]
 pub struct Invitation {
@@ -132,4 +135,16 @@ pub async fn revoke(db: impl PgExecutor<'_>, tenant: TenantId, user: UserId) -> 
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Removes invitations that ended so long ago that nobody asks any more what became of them.
+///
+/// # Errors
+/// The database's.
+pub async fn forget_old(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query("delete from platform.invitations where expires_at <= $1")
+        .bind(now - REMEMBERED)
+        .execute(db)
+        .await
+        .map(drop)
 }

@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::PgPool;
 
@@ -198,10 +197,11 @@ impl Access {
     /// # Errors
     /// The database's.
     pub async fn tidy(&self) -> Result<(), KeyRingError> {
-        let now: DateTime<Utc> = self.clock.now();
+        let now = self.clock.now();
         self.keys.rotate_if_due(&self.pool, now).await?;
         self.keys.forget_old(&self.pool, now).await?;
         sessions::forget_old(&self.pool, now).await?;
+        invitations::forget_old(&self.pool, now).await?;
         throttle::forget_old(&self.pool, now).await?;
         Ok(())
     }

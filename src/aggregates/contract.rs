@@ -93,3 +93,19 @@ pub fn event_types() -> Vec<(&'static str, String, &'static str)> {
         .chain(super::invoice::InvoiceEvent::types())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_event_has_a_name_of_its_own_that_begins_with_its_aggregate() {
+        let types = event_types();
+        let names: BTreeSet<_> = types.iter().map(|(_, name, _)| name).collect();
+        assert_eq!(names.len(), types.len());
+        assert!(types.iter().all(|(aggregate, name, _)| name.starts_with(aggregate) && name.len() > aggregate.len()));
+        assert!(types.contains(&("Lead", "LeadStageChanged".to_owned(), "1")));
+    }
+}

@@ -23,15 +23,12 @@ pub struct InteractionDetails {
     #[serde(rename = "type")]
     pub kind: InteractionType,
     /// What it is about.
-    #[schema(inline)]
     pub subject: Text<200>,
     /// In more words.
     #[serde(default)]
-    #[schema(inline)]
     pub description: Option<Text<5000>>,
     /// What came of it.
     #[serde(default)]
-    #[schema(inline)]
     pub outcome: Option<Text<2000>>,
     /// How much it presses.
     #[serde(default)]

@@ -1,17 +1,109 @@
-//! HTTP: parse, authorise, send a command or ask a read model, answer.
+//! HTTP: parse, authorise, send a command or ask a read model, answer. One file a noun.
+//!
+//! ```text
+//! request id, log, limits ─► who is calling ─► answered before? ─► handler ─► command or query ─► answer
+//! ```
 
+pub mod admin;
+pub mod api_keys;
+pub mod app;
+pub mod auth;
 pub mod body;
+pub mod caller;
 pub mod context;
+pub mod customers;
+pub mod events;
 pub mod headers;
+pub mod idempotency;
+pub mod interactions;
+pub mod invoices;
+pub mod leads;
 pub mod limits;
 pub mod list;
+pub mod me;
+pub mod notes;
 pub mod openapi;
 pub mod page;
 pub mod problem;
+pub mod projects;
 pub mod query;
+pub mod record;
 pub mod request;
+mod shown;
+pub mod support;
+pub mod system;
+pub mod tenant;
+pub mod users;
 mod validation;
+pub mod write;
 
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+pub use app::{App, Tasks};
 pub use body::Json;
-pub use problem::Problem;
+pub use problem::{FieldError, Problem};
 pub use query::Query;
+
+/// Every route with its documentation.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(auth::router())
+        .merge(me::router())
+        .merge(users::router())
+        .merge(tenant::router())
+        .merge(api_keys::router())
+        .merge(customers::router())
+        .merge(notes::router())
+        .merge(leads::router())
+        .merge(interactions::router())
+        .merge(projects::router())
+        .merge(invoices::router())
+        .merge(events::router())
+        .merge(admin::router())
+        .merge(support::router())
+        .merge(system::router())
+}
+
+/// The OpenAPI document, as text.
+///
+/// # Errors
+/// If a schema cannot be written as JSON.
+pub fn document() -> Result<String, serde_json::Error> {
+    let (_, api) = routes().split_for_parts();
+    openapi::render(&openapi::complete(&api, &lists())?)
+}
+
+/// Which `GET` is the list of which noun.
+fn lists() -> Vec<(&'static str, &'static list::ListSpec)> {
+    [
+        ("/api/leads", record::list_spec::<leads::Leads>()),
+        ("/api/leads/{id}/interactions", record::list_spec::<interactions::Interactions>()),
+    ]
+    .into_iter()
+    .chain(customers::lists())
+    .chain(projects::lists())
+    .chain(invoices::lists())
+    .chain(users::lists())
+    .chain(admin::lists())
+    .collect()
+}
+
+/// The whole server.
+///
+/// # Errors
+/// If the OpenAPI document cannot be written.
+pub fn router(app: &App) -> anyhow::Result<Router> {
+    system::recorder();
+    let (router, api) = routes().split_for_parts();
+    let document = openapi::complete(&api, &lists())?;
+    let api = router
+        .layer(from_fn_with_state(app.clone(), idempotency::answer_once))
+        .layer(from_fn_with_state(app.clone(), caller::authenticate))
+        .with_state(app.clone())
+        .merge(problem::routes())
+        .merge(SwaggerUi::new("/api/docs").external_url_unchecked("/api/openapi.json", document));
+    Ok(request::with_middleware(api, request::RequestLimits::default()))
+}

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so"
 )]
 
+mod access;
 mod cluster;
 mod dependencies;
 mod house;

@@ -12,10 +12,8 @@ use crate::aggregates::values::{Address, Email, Patch, Personal, Phone, Text};
 #[serde(default, deny_unknown_fields)]
 pub struct CustomerDetails {
     /// The company.
-    #[schema(inline)]
     pub company: Option<Text<200>>,
     /// The contact's name.
-    #[schema(inline)]
     pub name: Option<Text<200>>,
     /// E-mail.
     pub email: Option<Email>,

@@ -17,7 +17,6 @@ const MAX_LINES: usize = 500;
 #[serde(deny_unknown_fields)]
 pub struct InvoiceLine {
     /// What it is.
-    #[schema(inline)]
     pub description: Text<500>,
     /// How many; above 0, at most 4 decimals.
     #[serde(deserialize_with = "plain_decimal")]

@@ -12,15 +12,12 @@ use crate::aggregates::values::{Address, Email, LeadSource, Money, Patch, Percen
 #[serde(deny_unknown_fields)]
 pub struct LeadDetails {
     /// The contact's name.
-    #[schema(inline)]
     pub name: Text<200>,
     /// The company.
     #[serde(default)]
-    #[schema(inline)]
     pub company: Option<Text<200>>,
     /// What the contact does there.
     #[serde(default)]
-    #[schema(inline)]
     pub job_title: Option<Text<200>>,
     /// E-mail.
     #[serde(default)]

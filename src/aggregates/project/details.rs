@@ -12,11 +12,9 @@ use crate::aggregates::values::{Hours, Money, Patch, Priority, Text};
 #[serde(deny_unknown_fields)]
 pub struct ProjectDetails {
     /// Its name.
-    #[schema(inline)]
     pub name: Text<200>,
     /// What is to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(inline)]
     pub description: Option<Text<10000>>,
     /// How much it presses.
     #[serde(default)]

@@ -11,7 +11,6 @@ use crate::aggregates::values::{Address, Email, Patch, Personal, Phone, Text};
 #[serde(deny_unknown_fields)]
 pub struct TenantDetails {
     /// Its name.
-    #[schema(inline)]
     pub business_name: Text<200>,
     /// Its e-mail address.
     pub business_email: Email,
@@ -23,7 +22,6 @@ pub struct TenantDetails {
     pub address: Option<Address>,
     /// Its country.
     #[serde(default)]
-    #[schema(inline)]
     pub country: Option<Text<100>>,
 }
 

@@ -1,0 +1,93 @@
+//! What operators ask: is it alive, is it ready, how is it doing.
+
+use std::sync::OnceLock;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{App, Json};
+use crate::aggregates::ids::TenantId;
+
+/// Events that the read models may be behind before the server says it is not ready.
+const READY_LAG: i64 = 10_000;
+
+/// The routes.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(metrics_text))
+}
+
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"status": "ok", "version": "0.1.0", "database": true, "position": 1200, "lag": 0}))]
+pub struct Health {
+    /// `ok` or `unavailable`.
+    status: &'static str,
+    /// The version of the program.
+    version: &'static str,
+    /// Whether the database answers.
+    database: bool,
+    /// The position up to which the read models are written.
+    position: i64,
+    /// How many events they are behind.
+    lag: i64,
+    /// What holds the read models up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+}
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/health/live", security(()), responses((status = 200, body = Alive)))]
+async fn live() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+/// The process runs.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"status": "ok"}))]
+struct Alive {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+/// Whether requests can be served: the database answers and the read models follow the log.
+#[utoipa::path(get, path = "/health/ready", security(()),
+    responses((status = 200, body = Health), (status = 503, body = Health)))]
+async fn ready(State(app): State<App>) -> Response {
+    let cell = app.database.cell_of(TenantId::Platform);
+    let head: sqlx::Result<i64> = sqlx::query_scalar("select position from cell_head where cell = $1")
+        .bind(&*cell.name)
+        .fetch_one(&cell.founder)
+        .await;
+    let progress = app.projections.progress();
+    let lag = head.as_ref().map_or(0, |head| (head - progress.position).max(0));
+    let ok = head.is_ok() && progress.failure.is_none() && lag <= READY_LAG;
+    let health = Health {
+        status: if ok { "ok" } else { "unavailable" },
+        version: env!("CARGO_PKG_VERSION"),
+        database: head.is_ok(),
+        position: progress.position,
+        lag,
+        failure: progress.failure.map(|_| "the read models have stopped; the log says why".to_owned()),
+    };
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
+}
+
+/// Metrics, as Prometheus reads them.
+#[utoipa::path(get, path = "/metrics", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics_text() -> Response {
+    let text = recorder().map(PrometheusHandle::render).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The process's one recorder of metrics; none if something else records them.
+pub fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+}
