@@ -6,7 +6,7 @@ run:    ## build and serve, with sample data on the first start
 	@scripts/run
 
 test:   ## all tests, on a database of their own
-	@scripts/ensure-postgres
+	@scripts/ensure-postgres DEVHUB_TEST_DATABASE_URL
 	cargo test --locked
 
 check:  ## what CI runs

@@ -17,5 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod event_store;
+pub mod founding;
 pub mod postgres;
 pub mod projections;
+pub mod samples;

@@ -63,3 +63,41 @@ pub async fn store(
     .await
     .map(drop)
 }
+
+/// Sets what the user proves themselves with, unless there is something already. Whether it was set.
+///
+/// # Errors
+/// The database's.
+pub async fn store_first(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    user: UserId,
+    credential: &Credential,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
+    let stored = sqlx::query(
+        "insert into platform.credentials (tenant_id, user_id, scheme, hash, changed_at)
+         values ($1, $2, $3, $4, $5) on conflict do nothing",
+    )
+    .bind(tenant.to_string())
+    .bind(user.to_string())
+    .bind(<&str>::from(credential.scheme))
+    .bind(credential.hash.expose_secret())
+    .bind(now)
+    .execute(db)
+    .await?;
+    Ok(stored.rows_affected() > 0)
+}
+
+/// Takes the credential away: nobody signs in as this user.
+///
+/// # Errors
+/// The database's.
+pub async fn remove(db: impl PgExecutor<'_>, tenant: TenantId, user: UserId) -> Result<(), Error> {
+    sqlx::query("delete from platform.credentials where tenant_id = $1 and user_id = $2")
+        .bind(tenant.to_string())
+        .bind(user.to_string())
+        .execute(db)
+        .await
+        .map(drop)
+}

@@ -1,6 +1,12 @@
 //! What may exist only once, declared by the events that take it and give it back, so that who holds what can
 //! be worked out again from the log.
 
+use super::customer::CustomerEvent;
+use super::invoice::InvoiceEvent;
+use super::lead::LeadEvent;
+use super::project::ProjectEvent;
+use super::values::Text;
+
 /// What kind of thing may exist only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClaimKind {
@@ -25,7 +31,7 @@ impl ClaimKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "kind and key of the thing")]
 pub enum ClaimChange {
-    /// The event's aggregate holds it from now on.
+    /// The event's aggregate holds it from now on; taking what it holds already changes nothing.
     Take { kind: ClaimKind, key: String },
     /// It is free again.
     Release { kind: ClaimKind, key: String },
@@ -54,5 +60,22 @@ pub trait Claiming {
     /// What this event takes and gives back, in order.
     fn claims(&self) -> Vec<ClaimChange> {
         Vec::new()
+    }
+}
+
+impl Claiming for CustomerEvent {}
+impl Claiming for LeadEvent {}
+impl Claiming for ProjectEvent {}
+
+impl Claiming for InvoiceEvent {
+    /// A number that was given by hand is taken for good: that of a void invoice is not printed on another.
+    fn claims(&self) -> Vec<ClaimChange> {
+        let number = match self {
+            Self::Drafted { facts } => facts.number.as_ref(),
+            Self::Changed { changes } => changes.number.as_set(),
+            _ => None,
+        };
+        let take = |number: &Text<50>| ClaimChange::Take { kind: ClaimKind::InvoiceNumber, key: number.to_string() };
+        number.map(take).into_iter().collect()
     }
 }

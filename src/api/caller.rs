@@ -180,7 +180,7 @@ impl Caller {
     async fn from_api_key(app: &App, key: SecretString) -> Result<Self, Problem> {
         let now = app.clock.now();
         let key = api_keys::verify(&app.access.pool, &key, now).await.map_err(|refused| match refused {
-            ApiKeyRefused::Database(error) => Problem::internal(error),
+            ApiKeyRefused::Failed(error) => Problem::internal(error),
             other => Problem::invalid_token(other.to_string()),
         })?;
         let (mut identity, business) = standing(app, key.tenant, key.created_by, key.tenant).await?;
@@ -259,6 +259,14 @@ impl FromRequestParts<App> for Caller {
 /// The platform founder, at home: the only one whom `/api/admin` answers.
 #[derive(Debug, Clone)]
 pub struct Founder(pub Caller);
+
+impl Founder {
+    /// The right to look at any tenant, and to manage it as a whole.
+    #[must_use]
+    pub fn scope(&self, tenant: TenantId) -> TenantScope {
+        TenantScope::of(tenant)
+    }
+}
 
 impl FromRequestParts<App> for Founder {
     type Rejection = Problem;

@@ -478,7 +478,7 @@ async fn convert(
                 };
                 number = Some(taken);
                 let customer = CustomerId(taken);
-                let details = CustomerDetails::from_lead(&lead).ok_or_else(Problem::not_found)?;
+                let details = lead.facts.as_ref().map(CustomerDetails::from).ok_or_else(Problem::not_found)?;
                 let owner = lead.assignee.or(caller.own_user());
                 let command = CustomerCommand::RegisterFromLead { lead: id, details, status: None, owner, interactions };
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;

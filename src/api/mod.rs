@@ -30,6 +30,7 @@ pub mod query;
 pub mod record;
 pub mod request;
 mod shown;
+mod sign_in;
 pub mod support;
 pub mod system;
 pub mod tenant;

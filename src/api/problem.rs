@@ -195,6 +195,13 @@ impl Problem {
         problem
     }
 
+    /// 401: the credentials fit, and the account or its business may not sign in; told only to who knows the password.
+    pub fn sign_in_refused(detail: impl Into<String>) -> Self {
+        let mut problem = Self::unauthenticated();
+        problem.0.details.detail = Some(detail.into());
+        problem
+    }
+
     /// 403: names the permission that is missing.
     pub fn permission_denied(permission: impl fmt::Display) -> Self {
         let mut problem =
@@ -306,6 +313,12 @@ impl Problem {
     /// 500, where there is no cause to log.
     pub(super) fn unexplained() -> Self {
         Self::new(ProblemKind::Internal)
+    }
+
+    /// Whether the request may be right, and something of ours is not.
+    #[must_use]
+    pub fn is_our_fault(&self) -> bool {
+        self.0.kind.entry().status.is_server_error()
     }
 
     /// Which kind of problem this is.

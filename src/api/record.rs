@@ -22,6 +22,7 @@ use super::{App, Json, Problem, body};
 use crate::aggregates::ids::InvalidId;
 use crate::aggregates::permission::{Action, Module, Permission, Scope};
 use crate::aggregates::values::Patch;
+use crate::event_store::TenantScope;
 use crate::projections::row::{Row, Stored};
 
 /// A row as it is shown; most follow from the row alone, some also from what day it is (UTC).
@@ -294,6 +295,14 @@ pub async fn answer<N: Noun>(
 /// # Errors
 /// `not_found`.
 pub async fn row<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Stored<N::Row>, Problem> {
+    row_in::<N>(app, caller.scope(), id).await
+}
+
+/// The same in a tenant that is not the caller's, or before there is a caller.
+///
+/// # Errors
+/// `not_found`.
+pub async fn row_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Stored<N::Row>, Problem> {
     let statement = format!(
         "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
          select t.* from scope cross join lateral (
@@ -302,9 +311,9 @@ pub async fn row<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Stored
         N::LIST.table
     );
     sqlx::query_as(&statement)
-        .bind(caller.tenant().to_string())
+        .bind(scope.tenant().to_string())
         .bind(id)
-        .fetch_optional(app.reader(caller))
+        .fetch_optional(&app.database.cell_of(scope.tenant()).request)
         .await?
         .ok_or_else(Problem::not_found)
 }

@@ -2,17 +2,37 @@
 
 use axum::http::HeaderValue;
 
-use super::caller::Caller;
+use super::caller::{Caller, Founder};
+use super::idempotency::PendingKey;
 use super::{App, FieldError, Problem};
 use crate::aggregates::{Refusal, Refused};
+use crate::aggregates::ids::TenantId;
 use crate::event_store::{AppendError, Appended, LoadError, Work, WorkError};
 
 /// How often a command is decided again after somebody else changed what it was decided on.
 const ATTEMPTS: u8 = 8;
 
 /// Counts the decisions of one command.
-#[derive(Debug, Default)]
-pub struct Attempts(u8);
+#[derive(Debug)]
+pub struct Attempts {
+    made: u8,
+    most: u8,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self { made: 0, most: ATTEMPTS }
+    }
+}
+
+impl Attempts {
+    /// For what relies on more than one record, or is only noted: others get in between more often, and it should
+    /// not be given up.
+    #[must_use]
+    pub fn many() -> Self {
+        Self { made: 0, most: u8::MAX }
+    }
+}
 
 /// Where a command's events came to stand. None of it, if it changed nothing.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +71,16 @@ impl App {
         work
     }
 
+    /// Begins a unit of work of the founder's on another tenant, from outside it.
+    #[must_use]
+    pub fn begin_in(&self, founder: &Founder, tenant: TenantId) -> Work {
+        let mut work = self.store.begin(founder.scope(tenant), founder.0.context(self));
+        if let Some(key) = founder.0.pending_key() {
+            work.answer(key.claim());
+        }
+        work
+    }
+
     /// Stores what was decided and waits until it can be read. None: somebody was faster, decide again.
     ///
     /// # Errors
@@ -61,10 +91,23 @@ impl App {
         work: Work,
         attempts: &mut Attempts,
     ) -> Result<Option<Receipt>, Problem> {
+        self.commit_under(caller.pending_key(), work, attempts).await
+    }
+
+    /// The same for work that nobody who is signed in asked for; `key` is the request's idempotency key.
+    ///
+    /// # Errors
+    /// What the store refuses, and `overloaded` if somebody was faster too often.
+    pub async fn commit_under(
+        &self,
+        key: Option<&PendingKey>,
+        work: Work,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Receipt>, Problem> {
         match work.commit().await {
             Ok(None) => Ok(Some(Receipt::default())),
             Ok(Some(appended)) => {
-                if let Some(key) = caller.pending_key() {
+                if let Some(key) = key {
                     key.taken();
                 }
                 // What is stored is stored: a read model that lags makes the answer poorer, not the write undone.
@@ -72,17 +115,18 @@ impl App {
                 Ok(Some(Receipt { appended: Some(appended) }))
             }
             Err(AppendError::Conflict(what)) => {
-                attempts.0 += 1;
+                attempts.made += 1;
                 // What was decided on may be older than what can be read by now.
-                let _ = self.readable(*self.store.head().borrow()).await;
-                if attempts.0 < ATTEMPTS {
+                let head = *self.store.head().borrow();
+                let _ = self.readable(head).await;
+                if attempts.made < attempts.most {
                     return Ok(None);
                 }
-                tracing::warn!(%what, "a command lost {ATTEMPTS} times in a row: {what}");
+                tracing::warn!(%what, "a command lost {} times in a row: {what}", attempts.made);
                 Err(Problem::overloaded("others keep changing the same record"))
             }
             Err(error) => {
-                if let (AppendError::KeyUsed, Some(key)) = (&error, caller.pending_key()) {
+                if let (AppendError::KeyUsed, Some(key)) = (&error, key) {
                     key.contested();
                 }
                 Err(error.into())

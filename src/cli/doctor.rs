@@ -11,7 +11,7 @@ use sqlx::{Connection, Row};
 
 use crate::access::secrets::MASTER_KEY_VARIABLE;
 use crate::config::{DataSettings, LogFormat};
-use crate::postgres::Installation;
+use crate::postgres::{Installation, PrivateCluster};
 
 #[derive(Serialize)]
 struct Finding {
@@ -52,7 +52,9 @@ pub(super) async fn run(settings: &DataSettings, format: LogFormat) -> anyhow::R
 fn binaries(settings: &DataSettings) -> Finding {
     let needed = settings.database_url.is_none();
     match Installation::find() {
-        Ok(found) => Finding::good("PostgreSQL binaries", format!("version {} in {}", found.version, found.bin.display())),
+        Ok(found) => {
+            Finding::good("PostgreSQL binaries", format!("version {} in {}", found.version, found.bin.display()))
+        }
         Err(missing) if needed => Finding::bad("PostgreSQL binaries", missing.to_string()),
         Err(_) => Finding::good("PostgreSQL binaries", "none, and none needed with DATABASE_URL"),
     }
@@ -78,7 +80,7 @@ fn master_key(settings: &DataSettings) -> Finding {
 async fn database(settings: &DataSettings) -> Vec<Finding> {
     let options = match &settings.database_url {
         Some(url) => PgConnectOptions::from_str(url.expose_secret()).map_err(|error| error.to_string()),
-        None => crate::postgres::running(&settings.state_dir)
+        None => PrivateCluster::running(&settings.state_dir)
             .ok_or_else(|| "the private PostgreSQL is not running; devhub serve starts it".to_owned()),
     };
     let options = match (options, settings.database_url.is_some()) {
@@ -111,7 +113,11 @@ async fn examine(connection: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     let roles: i64 = row.try_get("roles")?;
     let migrated: bool = row.try_get("migrated")?;
     let mut findings = vec![
-        if new_enough { Finding::good("server", version) } else { Finding::bad("server", format!("{version} is older than 15")) },
+        if new_enough {
+            Finding::good("server", version)
+        } else {
+            Finding::bad("server", format!("{version} is older than 15"))
+        },
         if durable {
             Finding::good("durability", "fsync and full_page_writes are on")
         } else {

@@ -62,7 +62,8 @@ pub(super) enum Outcome {
 /// What the database says, asked under the head row's lock.
 #[derive(Default)]
 struct Facts {
-    claimed: HashSet<(TenantId, ClaimKind, String)>,
+    /// What is taken, and by which aggregate.
+    claimed: HashMap<(TenantId, ClaimKind, String), String>,
     keys: HashSet<(String, String)>,
     broken_conditions: HashSet<usize>,
 }
@@ -306,7 +307,7 @@ impl<'a> Batch<'a> {
 
     fn check_claims(&self, append: &Append) -> Result<(), Refused> {
         let mut own_releases = HashSet::new();
-        for change in claim_changes(append) {
+        for (write, change) in claim_changes(append) {
             let (kind, key) = (change.kind(), change.key());
             let entry = claim_entry(append.tenant, kind, key);
             match change {
@@ -317,15 +318,23 @@ impl<'a> Batch<'a> {
                     own_releases.insert(entry);
                 }
                 ClaimChange::Take { .. } => {
-                    let stored = self.facts.is_some_and(|facts| facts.claimed.contains(&entry));
-                    let free = own_releases.contains(&entry) || self.released.contains(&entry);
-                    if self.taken.contains(&entry) || (stored && !free) {
+                    let free = own_releases.contains(&entry)
+                        || self.released.contains(&entry)
+                        || self.holds(write.target.name().as_deref(), &entry)
+                        || !self.facts.is_some_and(|facts| facts.claimed.contains_key(&entry));
+                    if self.taken.contains(&entry) || !free {
                         return Err(Refused::With(AppendError::Claimed { kind: kind.as_str(), key: key.to_owned() }));
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether the aggregate holds the claim already.
+    fn holds(&self, aggregate_id: Option<&str>, entry: &(TenantId, ClaimKind, String)) -> bool {
+        let holder = self.facts.and_then(|facts| facts.claimed.get(entry));
+        holder.is_some() && holder.map(String::as_str) == aggregate_id
     }
 
     fn version(&self, stream: &StreamId) -> Option<i64> {
@@ -446,6 +455,7 @@ impl<'a> Batch<'a> {
             ClaimChange::Release { .. } => {
                 self.released.insert(entry);
             }
+            ClaimChange::Take { .. } if self.holds(Some(&stream.aggregate_id()), &entry) => {}
             ClaimChange::Take { kind, key } => {
                 self.taken.insert(entry);
                 let columns = &mut self.columns;
@@ -584,7 +594,7 @@ impl Facts {
     async fn ask_claims(&mut self, connection: &mut PgConnection, jobs: &[Job]) -> sqlx::Result<()> {
         let (mut logins, mut tenants, mut kinds, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (_, append) in appends(jobs) {
-            for change in claim_changes(append) {
+            for (_, change) in claim_changes(append) {
                 match change.kind() {
                     ClaimKind::Login => logins.push(change.key().to_owned()),
                     kind @ ClaimKind::InvoiceNumber => {
@@ -596,16 +606,19 @@ impl Facts {
             }
         }
         if !logins.is_empty() {
-            let taken: Vec<String> =
-                sqlx::query_scalar("select email_key from platform.logins where email_key = any($1)")
-                    .bind(logins)
-                    .fetch_all(&mut *connection)
-                    .await?;
-            self.claimed.extend(taken.into_iter().map(|key| claim_entry(TenantId::Platform, ClaimKind::Login, &key)));
+            let taken: Vec<(String, String)> = sqlx::query_as(
+                "select email_key, tenant_id || ':' || user_id from platform.logins where email_key = any($1)",
+            )
+            .bind(logins)
+            .fetch_all(&mut *connection)
+            .await?;
+            for (key, holder) in taken {
+                self.claimed.insert(claim_entry(TenantId::Platform, ClaimKind::Login, &key), holder);
+            }
         }
         if !keys.is_empty() {
             let taken = sqlx::query(
-                "select c.tenant_id, c.key from claims c
+                "select c.tenant_id, c.key, c.holder from claims c
                  join unnest($1::text[], $2::text[], $3::text[]) as w (tenant_id, kind, key)
                    on c.tenant_id = w.tenant_id and c.kind = w.kind and c.key = w.key",
             )
@@ -616,7 +629,7 @@ impl Facts {
             .await?;
             for row in taken {
                 let tenant = parse_tenant(row.try_get("tenant_id")?)?;
-                self.claimed.insert((tenant, ClaimKind::InvoiceNumber, row.try_get("key")?));
+                self.claimed.insert((tenant, ClaimKind::InvoiceNumber, row.try_get("key")?), row.try_get("holder")?);
             }
         }
         Ok(())
@@ -734,8 +747,11 @@ fn appends(jobs: &[Job]) -> impl Iterator<Item = (usize, &Append)> {
     })
 }
 
-fn claim_changes(append: &Append) -> impl Iterator<Item = &ClaimChange> {
-    append.writes.iter().flat_map(|write| &write.events).flat_map(|event| &event.claims)
+fn claim_changes(append: &Append) -> impl Iterator<Item = (&StreamWrite, &ClaimChange)> {
+    append
+        .writes
+        .iter()
+        .flat_map(|write| write.events.iter().flat_map(|event| &event.claims).map(move |change| (write, change)))
 }
 
 /// A login is unique on the platform, everything else within its tenant.

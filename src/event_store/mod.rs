@@ -12,6 +12,7 @@ pub mod append;
 pub mod appender;
 mod batch;
 mod cell;
+pub mod directory;
 pub mod envelope;
 pub mod hash;
 pub mod reader;

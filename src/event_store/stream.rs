@@ -63,6 +63,17 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// The aggregate id of a stream that has a name.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Self::Named(stream) => Some(stream.aggregate_id()),
+            Self::Next { .. } => None,
+        }
+    }
+}
+
 impl From<StreamId> for Target {
     fn from(stream: StreamId) -> Self {
         Self::Named(stream)

@@ -5,6 +5,7 @@
 //! hands all of it to the appender as one append. So a lead and the customer it becomes change in one
 //! transaction, and nothing that crashes in between can leave half of it.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,6 +52,8 @@ pub struct Work {
 /// What one command decided, and the state it leaves once it is stored.
 struct Staged {
     write: StreamWrite,
+    /// A `Loaded<A>`: what the next command on the same stream is decided on.
+    after: Box<dyn Any + Send>,
     /// Remembers the new state under the stream's name and version.
     remember: Box<dyn FnOnce(&Streams, StreamId, i64) + Send>,
 }
@@ -224,12 +227,36 @@ impl Work {
                 })
             })
             .collect::<Result<Vec<_>, serde_json::Error>>()?;
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner).push(Staged {
-            write: StreamWrite { target: target.clone(), expected: before, events },
-            remember: Box::new(move |streams, stream, version| streams.remember(stream, Loaded { state, version })),
-        });
+        let version = before + i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let after = Box::new(Loaded { state: state.clone(), version });
+        let remember: Box<dyn FnOnce(&Streams, StreamId, i64) + Send> =
+            Box::new(move |streams, stream, version| streams.remember(stream, Loaded { state, version }));
+        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        match staged.iter_mut().find(|staged| is_named(target) && staged.write.target == *target) {
+            Some(same) => {
+                same.write.events.extend(events);
+                same.after = after;
+                same.remember = remember;
+            }
+            None => {
+                let write = StreamWrite { target: target.clone(), expected: before, events };
+                staged.push(Staged { write, after, remember });
+            }
+        }
         Ok(())
     }
+
+    /// What an earlier command of this work left of a stream.
+    fn staged_state<A: Aggregate + Clone + 'static>(&self, target: &Target) -> Option<Loaded<A>> {
+        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = staged.iter().find(|staged| is_named(target) && staged.write.target == *target)?;
+        same.after.downcast_ref::<Loaded<A>>().cloned()
+    }
+}
+
+/// A stream that has no name yet is another one each time.
+fn is_named(target: &Target) -> bool {
+    matches!(target, Target::Named(_))
 }
 
 /// The event store that cqrs-es sees: reads the real log, stages the writes.
@@ -262,6 +289,9 @@ where
     }
 
     async fn load_aggregate(&self, _: &str) -> Result<Self::AC, AggregateError<A::Error>> {
+        if let Some(loaded) = self.work.staged_state(&self.target) {
+            return Ok(StagingContext { loaded });
+        }
         let loaded = match &self.target {
             Target::Named(stream) => self
                 .work

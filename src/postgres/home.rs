@@ -39,6 +39,14 @@ pub(super) struct Home {
 }
 
 impl Home {
+    /// Where the cluster of `state_dir` lives, if there is one.
+    pub(super) fn folder_of(state_dir: &Path) -> PathBuf {
+        match fs::read_to_string(state_dir.join(POINTER)) {
+            Ok(place) => PathBuf::from(place.trim_end_matches('\n')),
+            Err(_) => state_dir.join("postgres"),
+        }
+    }
+
     /// Chooses the place for the cluster of `state_dir`, and makes what is missing.
     pub(super) fn prepare(state_dir: &Path) -> Result<Self, ClusterError> {
         make_folders(state_dir)?;

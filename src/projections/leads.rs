@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
-use super::write::{json, text};
+use super::write::{json, money, patch_json, text};
 use crate::aggregates::lead::{LeadChanges, LeadEvent};
 use crate::aggregates::values::{LeadSource, LeadStage, Patch, Percent};
 
@@ -97,6 +97,7 @@ impl Projection for Leads {
 
 fn captured(event: &LeadEvent, at: DateTime<Utc>) -> Option<LeadRow> {
     let LeadEvent::Captured { facts, stage, qualification, probability, assignee, .. } = event else { return None };
+    let (estimated_value, currency) = money(facts.estimated_value.as_ref());
     Some(LeadRow {
         name: facts.name.to_string(),
         company: text(facts.company.as_ref()),
@@ -107,8 +108,8 @@ fn captured(event: &LeadEvent, at: DateTime<Utc>) -> Option<LeadRow> {
         source: facts.source.to_string(),
         stage: stage.to_string(),
         qualification: qualification.to_string(),
-        estimated_value: facts.estimated_value.as_ref().map(|money| money.amount()),
-        currency: facts.estimated_value.as_ref().map(|money| money.currency().code().to_owned()),
+        estimated_value,
+        currency,
         probability: Some(percent(*probability)),
         expected_close_date: facts.expected_close_date,
         score: None,
@@ -170,23 +171,14 @@ fn details_changed(row: &mut LeadRow, changes: &LeadChanges) {
     changes.job_title.clone().map(|title| title.to_string()).apply_to(&mut row.job_title);
     changes.email.clone().map(|email| email.to_string()).apply_to(&mut row.email);
     changes.phone.clone().map(|phone| phone.to_string()).apply_to(&mut row.phone);
-    match &changes.address {
-        Patch::Unchanged => {}
-        Patch::Clear => row.address = None,
-        Patch::Set(address) => row.address = json(Some(&**address)),
-    }
+    patch_json(&changes.address, &mut row.address);
     match changes.source {
         Patch::Unchanged => {}
         Patch::Clear => row.source = LeadSource::default().to_string(),
         Patch::Set(source) => row.source = source.to_string(),
     }
-    match &changes.estimated_value {
-        Patch::Unchanged => {}
-        Patch::Clear => (row.estimated_value, row.currency) = (None, None),
-        Patch::Set(money) => {
-            row.estimated_value = Some(money.amount());
-            row.currency = Some(money.currency().code().to_owned());
-        }
+    if !changes.estimated_value.is_unchanged() {
+        (row.estimated_value, row.currency) = money(changes.estimated_value.as_set());
     }
     match &changes.probability {
         Patch::Unchanged => {}

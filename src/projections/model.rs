@@ -71,7 +71,7 @@ pub enum FoldError {
 
 /// A projection, whatever its rows.
 #[async_trait]
-pub trait Model: Send {
+pub trait Model: Send + Sync {
     /// The projection's name.
     fn name(&self) -> &'static str;
 
@@ -163,8 +163,7 @@ impl<P: Projection> Versioned<P> {
              join {} t on t.tenant_id = k.tenant_id and t.id = k.id",
             P::Row::TABLE
         );
-        let stored: Vec<Stored<P::Row>> =
-            sqlx::query_as(&select).bind(tenants).bind(ids).fetch_all(connection).await?;
+        let stored: Vec<Stored<P::Row>> = sqlx::query_as(&select).bind(tenants).bind(ids).fetch_all(connection).await?;
         for row in stored {
             self.rows.insert((row.tenant_id.clone(), row.id.clone()), Some(row));
         }
@@ -196,7 +195,8 @@ impl<P: Projection> Versioned<P> {
         }
         // An event that is recorded late cannot make an earlier version true for longer than it was: on the
         // business's clock, too, versions follow each other.
-        let occurred_from = before.map_or(recorded.occurred_at, |before| before.occurred_from.max(recorded.occurred_at));
+        let occurred_from =
+            before.map_or(recorded.occurred_at, |before| before.occurred_from.max(recorded.occurred_at));
         Some(Stored {
             tenant_id: key.0.clone(),
             id: key.1.clone(),
@@ -245,12 +245,8 @@ impl<R: Row> Changes<R> {
             .map(|column| format!("{column} = excluded.{column}"))
             .collect::<Vec<_>>()
             .join(", ");
-        let now: Vec<&Stored<R>> = self
-            .latest
-            .values()
-            .filter_map(|index| self.versions.get(*index))
-            .map(|version| &version.stored)
-            .collect();
+        let now: Vec<&Stored<R>> =
+            self.latest.values().filter_map(|index| self.versions.get(*index)).map(|version| &version.stored).collect();
         let mut parts = vec![
             Part {
                 name: format!("{table}_now"),

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::FromRow;
 use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row as _};
 
 /// What one read model keeps of one entity. Made by [`row!`].
 pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send + Sync + Unpin + 'static {
@@ -16,8 +16,8 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
 }
 
 /// A row with whose it is, which version, and since when it has been so.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct Stored<R> {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stored<T> {
     /// Whose it is.
     pub tenant_id: String,
     /// The id within the tenant.
@@ -36,8 +36,23 @@ pub struct Stored<R> {
     pub recorded_from: DateTime<Utc>,
     /// What the read model itself holds.
     #[serde(flatten)]
-    #[sqlx(flatten)]
-    pub row: R,
+    pub row: T,
+}
+
+impl<'r, T: FromRow<'r, PgRow>> FromRow<'r, PgRow> for Stored<T> {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            tenant_id: row.try_get("tenant_id")?,
+            id: row.try_get("id")?,
+            version: row.try_get("version")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+            position: row.try_get("position")?,
+            occurred_from: row.try_get("occurred_from")?,
+            recorded_from: row.try_get("recorded_from")?,
+            row: T::from_row(row)?,
+        })
+    }
 }
 
 /// The columns of [`Stored`] that every read model has.

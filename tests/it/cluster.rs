@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `DEVHUB_TEST_DATABASE_URL`, if set, names a server to use instead; its role must be allowed to
-//! create databases.
+//! create databases, and those of earlier runs (`devhub_test_<process>_<microseconds>_…`) are dropped.
 
 use std::{
     collections::BTreeSet,
@@ -167,11 +167,12 @@ impl Server {
     }
 }
 
-/// Drops the databases of runs that have ended.
+/// Drops the databases of runs that have ended. The server is somebody's own: nothing is dropped
+/// but what has exactly the form of a name that [`Server::start`] makes.
 async fn drop_abandoned(admin: &mut PgConnection) {
     let abandoned: Vec<String> = sqlx::query_scalar(
-        "select datname from pg_database
-         where starts_with(datname, $1) and not exists (
+        "select datname::text from pg_database
+         where datname ~ ('^' || $1 || '[0-9]+_[0-9]{16}_([0-9]+|[a-z]+)$') and not exists (
              select from pg_stat_activity
              where starts_with(application_name, $1) and starts_with(datname, application_name || '_'))",
     )

@@ -1,6 +1,11 @@
 //! The private PostgreSQL: it keeps its data over stops, crashes and our own end.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    process::Command,
+};
 
 use devhub::postgres::{ClusterError, Installation, Options, PrivateCluster};
 use sqlx::{Connection, PgConnection};
@@ -8,8 +13,11 @@ use sqlx::{Connection, PgConnection};
 use crate::cluster;
 
 async fn start(state: &Path) -> Result<PrivateCluster, ClusterError> {
-    // As data is kept: without fsync, a commit would not survive the server's end either.
-    let options = Options { fsync: true, max_connections: 20, shared_buffers_mb: 16 };
+    start_with(state, false).await
+}
+
+async fn start_with(state: &Path, fsync: bool) -> Result<PrivateCluster, ClusterError> {
+    let options = Options { fsync, max_connections: 20, shared_buffers_mb: 16 };
     PrivateCluster::start(state, &Installation::find().unwrap(), &options).await
 }
 
@@ -65,14 +73,15 @@ async fn a_server_that_survived_us_is_adopted() {
 #[tokio::test]
 async fn a_killed_server_recovers_on_the_next_start() {
     let state = cluster::scratch("recovery");
-    let first = start(&state).await.unwrap();
+    // As data is kept: without fsync, a commit may be lost with the server.
+    let first = start_with(&state, true).await.unwrap();
     write_a_row(&first).await;
     // A session that is still open is an orphan of the killed server for a moment.
     let _orphan = connect(&first).await;
     kill_at_once(first.pid());
     drop(first);
 
-    let second = start(&state).await.unwrap();
+    let second = start_with(&state, true).await.unwrap();
     assert!(!second.is_adopted());
     assert_eq!(the_row(&second).await, "still here");
     second.stop().await.unwrap();
@@ -103,6 +112,28 @@ async fn a_folder_serves_one_of_us_at_a_time() {
     assert!(matches!(refusal, ClusterError::InUse { .. }), "{refusal}");
     assert!(refusal.to_string().contains(&std::process::id().to_string()), "{refusal}");
     first.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_state_folder_that_the_server_may_not_enter_points_to_the_data() {
+    let closed = cluster::scratch("private");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let state = closed.join("state");
+    let first = start(&state).await.unwrap();
+    write_a_row(&first).await;
+    let folder = first.folder().to_path_buf();
+    first.stop().await.unwrap();
+
+    let second = start(&state).await.unwrap();
+    assert_eq!(second.folder(), folder);
+    assert_eq!(the_row(&second).await, "still here");
+    second.stop().await.unwrap();
+
+    // Only root has somebody else run the server, who may not go where root may.
+    if let Ok(pointer) = fs::read_to_string(state.join("postgres.location")) {
+        assert_eq!(Path::new(pointer.trim()), folder);
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
 
 #[tokio::test]

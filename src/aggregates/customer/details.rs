@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::CustomerError;
 use crate::aggregates::ids::{NoteId, UserId};
+use crate::aggregates::lead::LeadFacts;
 use crate::aggregates::values::{Address, Email, Patch, Personal, Phone, Text};
 
 /// What is told about a customer: a company, a contact's name, or both.
@@ -84,6 +85,19 @@ pub struct CustomerChanges {
     /// Postal address.
     #[serde(skip_serializing_if = "Patch::is_unchanged")]
     pub address: Patch<Personal<Address>>,
+}
+
+impl From<&LeadFacts> for CustomerDetails {
+    /// What a lead becomes when it is converted.
+    fn from(lead: &LeadFacts) -> Self {
+        Self {
+            company: lead.company.clone(),
+            name: Some(lead.name.clone().into_inner()),
+            email: lead.email.clone().map(Personal::into_inner),
+            phone: lead.phone.clone().map(Personal::into_inner),
+            address: lead.address.clone().map(Personal::into_inner),
+        }
+    }
 }
 
 impl CustomerFacts {

@@ -21,6 +21,7 @@ use strum::{IntoStaticStr, VariantNames};
 pub use details::{TenantChanges, TenantDetails, TenantFacts, TenantPatch};
 
 use super::Refusal;
+use super::claims::Claiming;
 use super::contract::event_sourced;
 use super::values::{Feature, Plan, Quota, SupportMode, TenantStatus, Text};
 
@@ -171,6 +172,8 @@ impl TenantEvent {
         "1"
     }
 }
+
+impl Claiming for TenantEvent {}
 
 /// Why a tenant refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

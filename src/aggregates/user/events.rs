@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
+use crate::aggregates::claims::{ClaimChange, ClaimKind, Claiming};
 use crate::aggregates::ids::UserId;
 use crate::aggregates::permission::{Grants, Role};
 use crate::aggregates::values::{Email, Personal, Text, UserStatus};
@@ -121,5 +122,19 @@ impl UserEvent {
     /// The version of each type's payload; raised together with an upcaster.
     pub(super) fn version(_name: &str) -> &'static str {
         "1"
+    }
+}
+
+impl Claiming for UserEvent {
+    /// Whoever comes takes the address that they sign in with, and keeps it when they leave: they may come back.
+    fn claims(&self) -> Vec<ClaimChange> {
+        let take = |email: &Email| ClaimChange::Take { kind: ClaimKind::Login, key: email.key() };
+        match self {
+            Self::Registered { facts } | Self::Invited { facts, .. } => vec![take(&facts.email)],
+            Self::EmailChanged { from, email } if from.key() != email.key() => {
+                vec![ClaimChange::Release { kind: ClaimKind::Login, key: from.key() }, take(email)]
+            }
+            _ => Vec::new(),
+        }
     }
 }

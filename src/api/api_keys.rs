@@ -1,0 +1,181 @@
+//! API keys over HTTP: for programs, with no more than their maker's permissions.
+
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::Caller;
+use super::page::Page;
+use super::{App, Json, Problem};
+use crate::access::api_keys::{self, ApiKey, ApiKeysError, NewApiKey};
+use crate::access::permissions::{Permissions, manages};
+use crate::aggregates::ids::UserId;
+use crate::aggregates::permission::{Action, Grants, Module, Permission, Role};
+use crate::aggregates::tenant::Tenant;
+use crate::aggregates::values::{Feature, Plan, Quota, Text};
+use crate::event_store::StreamId;
+
+const MANAGE: Permission = Permission { module: Module::Tenant, action: Action::Manage };
+
+/// The routes.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list_keys, make)).routes(routes!(withdraw))
+}
+
+/// A key for a program, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+struct ApiKeyView {
+    /// The part of the key that is no secret.
+    id: String,
+    /// What its maker calls it.
+    name: String,
+    /// The role it acts in.
+    role: Role,
+    /// What it may do at most, whoever made it.
+    permissions: Permissions,
+    /// Who made it; it may do no more than they may.
+    created_by: UserId,
+    /// When.
+    created_at: DateTime<Utc>,
+    /// When it stops being good.
+    expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    last_used_at: Option<DateTime<Utc>>,
+}
+
+impl From<ApiKey> for ApiKeyView {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.key_id,
+            name: key.name,
+            role: key.role,
+            permissions: key.permissions,
+            created_by: key.created_by,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            last_used_at: key.last_used_at,
+        }
+    }
+}
+
+/// A key that was made.
+#[derive(Debug, Serialize, ToSchema)]
+struct Made {
+    #[serde(flatten)]
+    api_key: ApiKeyView,
+    /// The key itself; shown this once.
+    key: String,
+}
+
+/// List the keys that are good.
+#[utoipa::path(get, path = "/api/api-keys", responses((status = 200, body = Page<ApiKeyView>)))]
+async fn list_keys(caller: Caller, State(app): State<App>) -> Result<Page<ApiKeyView>, Problem> {
+    caller.require_all(MANAGE)?;
+    let keys = api_keys::list(&app.access.pool, caller.tenant()).await?;
+    Ok(Page::whole(keys.into_iter().map(ApiKeyView::from).collect()))
+}
+
+/// A key to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Website form", "role": "EMPLOYEE"}))]
+struct MakeKey {
+    /// What to call it.
+    #[schema(inline)]
+    name: Text<100>,
+    /// The role it acts in; its maker's if not said.
+    #[serde(default)]
+    role: Option<Role>,
+    /// What it is granted or denied beside that role.
+    #[serde(default)]
+    #[schema(value_type = std::collections::BTreeMap<String, crate::aggregates::permission::Grant>)]
+    permissions: Grants,
+    /// When it stops being good; never if not said.
+    #[serde(default)]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// Make a key for a program. It is shown this once.
+#[utoipa::path(post, path = "/api/api-keys", request_body = MakeKey, responses((status = 201, body = Made)))]
+async fn make(caller: Caller, State(app): State<App>, Json(body): Json<MakeKey>) -> Result<Response, Problem> {
+    caller.require_all(MANAGE)?;
+    let (Some(created_by), None) = (caller.own_user(), caller.api_key.as_ref()) else {
+        return Err(Problem::conflict("not_signed_in", "A key is made by a person of the business, signed in as such."));
+    };
+    let now = app.clock.now();
+    if body.expires_at.is_some_and(|end| end <= now) {
+        return Err(Problem::invalid_field("/expires_at", "in_the_past", "is over already"));
+    }
+    let role = body.role.unwrap_or(caller.role());
+    if role != caller.role() && !manages(caller.role()).contains(&role) {
+        return Err(Problem::permission_denied(MANAGE));
+    }
+    let permissions = Permissions::resolve(role, &body.permissions);
+    if !caller.permissions.includes(&permissions) {
+        let detail = "a key may do no more than its maker";
+        return Err(Problem::invalid_field("/permissions", "exceeds_own", detail));
+    }
+    let new = NewApiKey { name: body.name.into_string(), role, permissions, expires_at: body.expires_at };
+    // The business's row in the directory is held while its keys are counted: of two who make the last one that the
+    // plan allows, the second waits and counts the first.
+    let mut transaction = app.access.pool.begin().await?;
+    sqlx::query("select 1 from platform.tenants where tenant_id = $1 for update")
+        .bind(caller.tenant().to_string())
+        .execute(&mut *transaction)
+        .await?;
+    let used = api_keys::list(&mut *transaction, caller.tenant()).await?.len();
+    within_plan(&app, &caller, used).await?;
+    let made = api_keys::create(&mut *transaction, caller.tenant(), created_by, &new, now).await;
+    let (key, secret) = made.map_err(|error| match error {
+        ApiKeysError::Database(error) => error.into(),
+        ApiKeysError::Secrets(error) => Problem::internal(error),
+    })?;
+    transaction.commit().await?;
+    let location = [(header::LOCATION, format!("/api/api-keys/{}", key.key_id))];
+    let made = Made { api_key: key.into(), key: secret.expose_secret().to_owned() };
+    Ok((StatusCode::CREATED, location, Json(made)).into_response())
+}
+
+async fn within_plan(app: &App, caller: &Caller, used: usize) -> Result<(), Problem> {
+    let tenant = app.store.streams().load::<Tenant>(&StreamId::of_tenant(caller.tenant())).await?.state;
+    let used = u64::try_from(used).unwrap_or(u64::MAX);
+    let limit = if tenant.has(Feature::ApiKeys) { tenant.quota(Quota::ApiKeys) } else { Some(0) };
+    match limit {
+        Some(limit) if used >= u64::from(limit) => {
+            let lifted_by = if limit == 0 { Some(Plan::first_with(Feature::ApiKeys)) } else { tenant.plan.next() };
+            let detail = format!("the plan {} allows {limit} API keys", tenant.plan.as_str());
+            Err(Problem::plan_limit(detail, limit.into(), used, lifted_by.map(|plan| plan.as_str())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The id of a key in a path.
+struct KeyId(String);
+
+impl FromRequestParts<App> for KeyId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
+        Ok(Self(id))
+    }
+}
+
+/// Withdraw a key: it is refused from now on.
+#[utoipa::path(delete, path = "/api/api-keys/{id}", params(("id" = String, Path)), responses((status = 204)))]
+async fn withdraw(caller: Caller, State(app): State<App>, KeyId(id): KeyId) -> Result<StatusCode, Problem> {
+    caller.require_all(MANAGE)?;
+    if api_keys::revoke(&app.access.pool, caller.tenant(), &id, app.clock.now()).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found())
+    }
+}

@@ -1,0 +1,428 @@
+//! Signing in and out: businesses register, people sign in, sessions go on and end, invitations are accepted.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::Caller;
+use super::headers::POSITION;
+use super::record::row_in;
+use super::sign_in::{self, Guest, Tokens, Who};
+use super::tenant::{TenantView, Tenants};
+use super::users::{UserView, Users};
+use super::write::{Attempts, Receipt};
+use super::{App, Json, Problem, support};
+use crate::access::invitations::{self, InvitationRefused};
+use crate::access::passwords;
+use crate::access::sessions::{self, RefreshRefused};
+use crate::access::{SignInRefused, credentials};
+use crate::aggregates::ids::{TenantId, UserId};
+use crate::aggregates::permission::{Grants, Role};
+use crate::aggregates::tenant::{Tenant, TenantCommand, TenantDetails};
+use crate::aggregates::user::{User, UserCommand, UserDetails, UserError};
+use crate::aggregates::values::{Address, Email, Phone, Plan, Text};
+use crate::event_store::{StreamId, TenantScope, WorkError, directory};
+use crate::projections::people;
+
+/// The region of a business that asks for none.
+pub(super) const DEFAULT_REGION: &str = "default";
+
+/// The first owner of a business: it is new, so nobody else has this id.
+pub(super) const FIRST_OWNER: UserId = UserId(1);
+
+/// The routes.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(register_business))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+        .routes(routes!(accept_invitation))
+        .routes(routes!(change_password))
+        .routes(routes!(jwks))
+}
+
+/// A business that comes to DevHub, with its first owner.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"business_name": "Northwind Traders", "business_email": "office@northwind.example",
+    "subscription_plan": "professional",
+    "owner": {"email": "ada@northwind.example", "full_name": "Ada Lovelace", "password": "a long pass phrase"}}))]
+struct RegisterBusiness {
+    /// Its name.
+    #[schema(inline)]
+    business_name: Text<200>,
+    /// Its e-mail address.
+    business_email: Email,
+    /// Its telephone.
+    #[serde(default)]
+    business_phone: Option<Phone>,
+    /// Its postal address.
+    #[serde(default)]
+    address: Option<Address>,
+    /// Its country.
+    #[serde(default)]
+    #[schema(inline)]
+    country: Option<Text<100>>,
+    /// What it subscribes to; `starter` if not said.
+    #[serde(default)]
+    subscription_plan: Plan,
+    /// Where its data is to live.
+    #[serde(default)]
+    #[schema(inline)]
+    region: Option<Text<40>>,
+    /// Who owns it.
+    owner: RegisterOwner,
+}
+
+/// The first owner.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RegisterOwner {
+    /// What they sign in with.
+    email: Email,
+    /// Their name.
+    #[schema(inline)]
+    full_name: Text<200>,
+    /// 12 to 128 characters.
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+}
+
+/// A business that has come, its owner, and the owner's tokens.
+#[derive(Debug, Serialize, ToSchema)]
+struct Registered {
+    /// The business.
+    tenant: TenantView,
+    /// Its owner.
+    user: UserView,
+    #[serde(flatten)]
+    tokens: Tokens,
+}
+
+/// Register a business, with its first owner, who is signed in at once.
+#[utoipa::path(post, path = "/api/auth/register-business", security(()), request_body = RegisterBusiness,
+    responses((status = 201, body = Registered)))]
+async fn register_business(
+    State(app): State<App>,
+    guest: Guest,
+    Json(body): Json<RegisterBusiness>,
+) -> Result<Response, Problem> {
+    let owner = body.owner;
+    acceptable(&owner.password, owner.email.as_str(), "/owner/password")?;
+    // Before anything is made: the one thing that is likely to be in the way.
+    if credentials::find_login(&app.access.pool, &owner.email.key()).await?.is_some() {
+        return Err(Problem::conflict("email_taken", "This e-mail address already belongs to an account."));
+    }
+    let credential = app.access.passwords.hash(owner.password).await?;
+    let region = match body.region {
+        Some(region) => region,
+        None => Text::new(DEFAULT_REGION).map_err(|error| Problem::internal(format!("{error:?}")))?,
+    };
+    let (pool, now) = (&app.access.pool, app.clock.now());
+    let tenant = directory::next_tenant(pool).await?;
+    // What signing in needs comes first and the events last: whatever ends in between leaves a password of nobody,
+    // never an owner without one.
+    directory::enter(pool, tenant, region.as_str(), now).await?;
+    credentials::store(pool, tenant, FIRST_OWNER, &credential, now).await?;
+    let register = TenantCommand::Register {
+        details: TenantDetails {
+            business_name: body.business_name,
+            business_email: body.business_email,
+            business_phone: body.business_phone,
+            address: body.address,
+            country: body.country,
+        },
+        region,
+        plan: body.subscription_plan,
+        seat_limit: None,
+        platform: false,
+    };
+    let owner = UserCommand::Register(UserDetails {
+        email: owner.email,
+        full_name: owner.full_name,
+        role: Role::BusinessOwner,
+        department: None,
+        permissions: Grants::new(),
+    });
+    let receipt = match come(&app, &guest, tenant, register, owner).await {
+        Ok(receipt) => receipt,
+        Err(problem) => {
+            // A database that failed may have stored it all the same; then the password stays.
+            if !problem.is_our_fault() {
+                credentials::remove(pool, tenant, FIRST_OWNER).await?;
+                directory::leave(pool, tenant).await?;
+            }
+            return Err(problem);
+        }
+    };
+    let tokens = sign_in::open(&app, &guest.origin, tenant, FIRST_OWNER).await?;
+    let scope = TenantScope::of(tenant);
+    let tenant_row = row_in::<Tenants>(&app, scope, &tenant.to_string()).await?;
+    let user_row = row_in::<Users>(&app, scope, &FIRST_OWNER.to_string()).await?;
+    let registered = Registered { tenant: tenant_row.into(), user: user_row.into(), tokens };
+    Ok((StatusCode::CREATED, position(&receipt), [(header::LOCATION, "/api/tenant")], Json(registered)).into_response())
+}
+
+/// The business and its owner, together or not at all.
+async fn come(
+    app: &App,
+    guest: &Guest,
+    tenant: TenantId,
+    register: TenantCommand,
+    owner: UserCommand,
+) -> Result<Receipt, Problem> {
+    let who = Who { tenant, user: FIRST_OWNER, role: Some(Role::BusinessOwner), session: None };
+    let mut attempts = Attempts::default();
+    loop {
+        let mut work = app.store.begin(TenantScope::of(tenant), who.context(app, guest.key.as_ref()));
+        if let Some(key) = &guest.key {
+            work.answer(key.claim());
+        }
+        work.execute::<Tenant>(StreamId::of_tenant(tenant), register.clone()).await?;
+        work.execute::<User>(work.stream::<User>(FIRST_OWNER), owner.clone()).await?;
+        if let Some(receipt) = app.commit_under(guest.key.as_ref(), work, &mut attempts).await? {
+            return Ok(receipt);
+        }
+    }
+}
+
+/// Who.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"email": "ada@northwind.example", "password": "a long pass phrase"}))]
+struct Login {
+    /// The e-mail address, in any case.
+    #[schema(format = Email)]
+    email: String,
+    /// The password.
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+}
+
+/// Sign in.
+#[utoipa::path(post, path = "/api/auth/login", security(()), request_body = Login,
+    responses((status = 200, body = Tokens)))]
+async fn login(State(app): State<App>, guest: Guest, Json(body): Json<Login>) -> Result<Json<Tokens>, Problem> {
+    // What is no address belongs to nobody, and is refused in the same way and time as one that does not.
+    let key = body.email.parse::<Email>().map_or_else(|_| body.email.trim().to_lowercase(), |email| email.key());
+    match app.access.authenticate(&key, body.password, &guest.origin).await {
+        Ok((tenant, user)) => sign_in::open(&app, &guest.origin, tenant, user).await.map(Json),
+        Err(SignInRefused::Wrong { account }) => {
+            if let Some((tenant, user)) = account {
+                note_failure(&app, &guest, tenant, user);
+            }
+            Err(Problem::wrong_credentials())
+        }
+        Err(other) => Err(refused(other)),
+    }
+}
+
+/// Notes a failed sign-in beside the answer, which would otherwise come later for an address that is known.
+fn note_failure(app: &App, guest: &Guest, tenant: TenantId, user: UserId) {
+    let (app, address) = (app.clone(), guest.origin.address.map(|address| address.to_string()));
+    tokio::spawn(async move {
+        let who = Who { tenant, user, role: None, session: None };
+        if let Err(problem) = sign_in::note(&app, who, &[UserCommand::RecordFailedLogin { address }]).await {
+            tracing::warn!(%tenant, %user, "a failed sign-in of {user} of {tenant} was not noted: {problem}");
+        }
+    });
+}
+
+/// A refresh token.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"refresh_token": "Zk3…"}))]
+struct Refresh {
+    /// The last one; it is good once.
+    #[schema(value_type = String)]
+    refresh_token: SecretString,
+}
+
+/// Continue a session with its refresh token; a token that was used before ends the session.
+#[utoipa::path(post, path = "/api/auth/refresh", security(()), request_body = Refresh,
+    responses((status = 200, body = Tokens)))]
+async fn refresh(State(app): State<App>, _: Guest, Json(body): Json<Refresh>) -> Result<Json<Tokens>, Problem> {
+    let opened = match sessions::refresh(&app.access.pool, &body.refresh_token, app.clock.now()).await {
+        Ok(opened) => opened,
+        Err(RefreshRefused::Failed(error)) => return Err(error.into()),
+        Err(RefreshRefused::Reused { session, tenant, user }) => {
+            let who = Who { tenant, user, role: None, session: None };
+            let reason = reason("a refresh token was used a second time")?;
+            sign_in::note(&app, who, &[UserCommand::RevokeSessions { session: Some(session.to_string()), reason }])
+                .await?;
+            return Err(Problem::sign_in_refused("the refresh token was used before; the session is ended"));
+        }
+        Err(ended) => return Err(Problem::sign_in_refused(ended.to_string())),
+    };
+    let identity = sign_in::admitted(&app, opened.session.tenant, opened.session.user).await?;
+    sign_in::tokens(&app, opened, &identity).await.map(Json)
+}
+
+/// End the session that the token belongs to.
+#[utoipa::path(post, path = "/api/auth/logout", responses((status = 204)))]
+async fn logout(caller: Caller, State(app): State<App>) -> Result<Response, Problem> {
+    let Some(session) = caller.session else {
+        return Err(Problem::conflict("no_session", "An API key has no session; withdraw the key instead."));
+    };
+    if caller.support.is_some() {
+        let receipt = support::close(&app, &caller, caller.tenant(), session).await?;
+        return Ok((StatusCode::NO_CONTENT, position(&receipt)).into_response());
+    }
+    sessions::revoke(&app.access.pool, caller.home, caller.user, session, app.clock.now()).await?;
+    let who = Who { tenant: caller.home, user: caller.user, role: Some(caller.role()), session: Some(session) };
+    let signed_out = UserCommand::RevokeSessions { session: Some(session.to_string()), reason: reason("signed out")? };
+    let receipt = sign_in::note(&app, who, &[signed_out]).await?;
+    Ok((StatusCode::NO_CONTENT, position(&receipt)).into_response())
+}
+
+/// An invitation and the password of whoever accepts it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"token": "Kq8…", "password": "a long pass phrase"}))]
+struct AcceptInvitation {
+    /// The token of the invitation.
+    #[schema(value_type = String)]
+    token: SecretString,
+    /// 12 to 128 characters.
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+}
+
+/// Accept an invitation: choose a password, and be signed in.
+#[utoipa::path(post, path = "/api/auth/accept-invitation", security(()), request_body = AcceptInvitation,
+    responses((status = 200, body = Tokens)))]
+async fn accept_invitation(
+    State(app): State<App>,
+    guest: Guest,
+    Json(body): Json<AcceptInvitation>,
+) -> Result<Json<Tokens>, Problem> {
+    let (pool, now) = (&app.access.pool, app.clock.now());
+    let (tenant, user) = invitations::find(pool, &body.token, now).await.map_err(not_accepted)?;
+    let cell = &app.database.cell_of(tenant).sign_in;
+    let invited = people::identity(cell, tenant, user).await?.ok_or_else(Problem::projection_lagging)?;
+    acceptable(&body.password, &invited.email, "/password")?;
+    let credential = app.access.passwords.hash(body.password).await?;
+    // The invitation is held until the user has come, so that of two who accept it at once one waits and finds it
+    // used. If the process dies after they came, it is as good as before, and accepting it again is what helps.
+    let mut transaction = pool.begin().await?;
+    invitations::consume(&mut transaction, &body.token, now).await.map_err(not_accepted)?;
+    credentials::store(&mut *transaction, tenant, user, &credential, now).await?;
+    accept(&app, &guest, tenant, user, invited.role).await?;
+    transaction.commit().await?;
+    sign_in::open(&app, &guest.origin, tenant, user).await.map(Json)
+}
+
+/// The user comes; whoever came before, and holds an invitation that is still good, was interrupted then.
+async fn accept(app: &App, guest: &Guest, tenant: TenantId, user: UserId, role: Role) -> Result<(), Problem> {
+    let who = Who { tenant, user, role: Some(role), session: None };
+    let mut attempts = Attempts::many();
+    loop {
+        let mut work = app.store.begin(TenantScope::of(tenant), who.context(app, guest.key.as_ref()));
+        if let Some(key) = &guest.key {
+            work.answer(key.claim());
+        }
+        match work.execute::<User>(work.stream::<User>(user), UserCommand::AcceptInvitation {}).await {
+            Ok(_) => {}
+            Err(WorkError::Refused(UserError::AlreadyAccepted)) => return Ok(()),
+            Err(other) => return Err(other.into()),
+        }
+        if app.commit_under(guest.key.as_ref(), work, &mut attempts).await?.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// The old password and the new one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"current_password": "a long pass phrase", "new_password": "another long pass phrase"}))]
+struct ChangePassword {
+    /// The password so far.
+    #[schema(value_type = String, format = Password)]
+    current_password: SecretString,
+    /// 12 to 128 characters.
+    #[schema(value_type = String, format = Password)]
+    new_password: SecretString,
+}
+
+/// Change one's own password; all other sessions end.
+#[utoipa::path(post, path = "/api/auth/change-password", request_body = ChangePassword,
+    responses((status = 204)))]
+async fn change_password(
+    caller: Caller,
+    State(app): State<App>,
+    _: Guest,
+    Json(body): Json<ChangePassword>,
+) -> Result<Response, Problem> {
+    let (Some(session), None) = (caller.session, caller.support) else {
+        return Err(Problem::conflict("not_signed_in", "A password is changed by the person, signed in as themselves."));
+    };
+    let (tenant, user, pool) = (caller.home, caller.user, &app.access.pool);
+    app.access.confirm(tenant, user, body.current_password).await.map_err(|problem| match problem {
+        SignInRefused::Wrong { .. } => Problem::invalid_field("/current_password", "wrong_password", "is not the password"),
+        other => refused(other),
+    })?;
+    acceptable(&body.new_password, &caller.identity.email, "/new_password")?;
+    let credential = app.access.passwords.hash(body.new_password).await?;
+    let now = app.clock.now();
+    credentials::store(pool, tenant, user, &credential, now).await?;
+    sessions::revoke_all(pool, tenant, user, Some(session), now).await?;
+    let who = Who { tenant, user, role: Some(caller.role()), session: Some(session) };
+    let ended = UserCommand::RevokeSessions { session: None, reason: reason("the password was changed")? };
+    let receipt = sign_in::note(&app, who, &[UserCommand::ChangePassword {}, ended]).await?;
+    Ok((StatusCode::NO_CONTENT, position(&receipt)).into_response())
+}
+
+/// The public keys of access tokens, as a JSON Web Key Set (RFC 7517).
+#[utoipa::path(get, path = "/.well-known/jwks.json", security(()), responses((status = 200, body = Value)))]
+async fn jwks(State(app): State<App>) -> Json<Value> {
+    Json(app.access.keys.jwks(app.clock.now()))
+}
+
+/// That a text may be a password.
+pub(crate) fn acceptable(password: &SecretString, email: &str, pointer: &'static str) -> Result<(), Problem> {
+    passwords::check(password, email).map_err(|refused| {
+        let code = match refused {
+            passwords::PasswordRefused::TooShort => "too_short",
+            passwords::PasswordRefused::TooLong => "too_long",
+            passwords::PasswordRefused::VeryCommon => "very_common",
+            passwords::PasswordRefused::ContainsEmail => "contains_email",
+        };
+        Problem::invalid_field(pointer, code, refused.to_string())
+    })
+}
+
+/// A reason that stands in the code.
+pub(super) fn reason(text: &str) -> Result<Text<500>, Problem> {
+    Text::new(text).map_err(|error| Problem::internal(format!("{error:?}")))
+}
+
+/// `DevHub-Position` of a write that answers no record.
+pub(super) fn position(receipt: &Receipt) -> HeaderMap {
+    receipt.position().map(|position| (POSITION, position)).into_iter().collect()
+}
+
+fn refused(refused: SignInRefused) -> Problem {
+    match refused {
+        SignInRefused::Wait(wait) => Problem::rate_limited(wait.0.as_secs()),
+        SignInRefused::Wrong { .. } => Problem::wrong_credentials(),
+        SignInRefused::Database(error) => error.into(),
+        SignInRefused::Passwords(error) => error.into(),
+    }
+}
+
+fn not_accepted(refused: InvitationRefused) -> Problem {
+    match refused {
+        InvitationRefused::Failed(error) => error.into(),
+        InvitationRefused::Unknown => Problem::invalid_field("/token", "unknown_invitation", refused.to_string()),
+        InvitationRefused::Used => Problem::conflict("invitation_used", refused.to_string()),
+        InvitationRefused::Expired => Problem::conflict("invitation_expired", refused.to_string()),
+    }
+}
