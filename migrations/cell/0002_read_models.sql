@@ -2,7 +2,8 @@
 -- on both clocks (occurred: in the business; recorded: in the log). Written by the projector alone.
 --
 -- `…_key` columns hold amounts as whole ten-thousandths: under row-level security an index can serve a
--- comparison of bigint (leakproof), and cannot serve one of numeric.
+-- comparison of bigint (leakproof), and cannot serve one of numeric. Beyond what a bigint holds (some 922 trillion)
+-- they stay at its end.
 
 create table tenants (
     tenant_id         text        not null,
@@ -15,7 +16,7 @@ create table tenants (
     country           text,
     region            text        not null,
     subscription_plan text        not null,
-    seat_limit        integer,
+    seat_limit        bigint,
     limits            jsonb       not null,
     features          jsonb       not null,
     status            text        not null,
@@ -119,7 +120,7 @@ create table leads (
     position            bigint      not null,
     occurred_from       timestamptz not null,
     recorded_from       timestamptz not null,
-    estimated_value_key bigint generated always as ((estimated_value * 10000)::bigint) stored,
+    estimated_value_key bigint generated always as (least(greatest(estimated_value * 10000, -9223372036854775807), 9223372036854775807)::bigint) stored,
     primary key (tenant_id, id)
 );
 create index leads_created on leads (tenant_id, created_at, id) where deleted_at is null;
@@ -151,7 +152,7 @@ create table projects (
     start_date      date,
     due_date        date,
     estimated_hours numeric(12, 2),
-    logged_hours    numeric(12, 2) not null,
+    logged_hours    numeric(20, 2) not null,
     owner_id        text,
     members         jsonb       not null,
     member_ids      text[]      not null,
@@ -162,7 +163,7 @@ create table projects (
     position        bigint      not null,
     occurred_from   timestamptz not null,
     recorded_from   timestamptz not null,
-    budget_key      bigint generated always as ((budget * 10000)::bigint) stored,
+    budget_key      bigint generated always as (least(greatest(budget * 10000, -9223372036854775807), 9223372036854775807)::bigint) stored,
     primary key (tenant_id, id)
 );
 create index projects_created on projects (tenant_id, created_at, id) where deleted_at is null;
@@ -202,7 +203,7 @@ create table invoices (
     position      bigint      not null,
     occurred_from timestamptz not null,
     recorded_from timestamptz not null,
-    amount_key    bigint generated always as ((amount * 10000)::bigint) stored,
+    amount_key    bigint generated always as (least(greatest(amount * 10000, -9223372036854775807), 9223372036854775807)::bigint) stored,
     primary key (tenant_id, id)
 );
 create index invoices_created on invoices (tenant_id, created_at, id);
