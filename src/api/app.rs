@@ -104,6 +104,12 @@ impl App {
         Ok((app, Tasks { stop, appender, projector, housekeeping }))
     }
 
+    /// What day it is, in UTC.
+    #[must_use]
+    pub fn today(&self) -> chrono::NaiveDate {
+        self.clock.now().date_naive()
+    }
+
     /// Reads the rows of the caller's tenant, and of no other.
     #[must_use]
     pub fn reader(&self, caller: &Caller) -> &PgPool {

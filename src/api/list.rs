@@ -14,7 +14,7 @@ mod sort;
 
 use crate::aggregates::ids::{TenantId, UserId};
 
-pub use query::{LIMIT_DEFAULT, LIMIT_MOST, ListQuery, Operator};
+pub use query::{LIMIT_DEFAULT, LIMIT_MOST, ListQuery, Operator, WorkedOut};
 
 /// What the list of a noun offers. Every text in it is SQL or a name of ours, never a caller's.
 #[derive(Debug, Clone, Copy)]

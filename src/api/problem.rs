@@ -327,6 +327,12 @@ impl Problem {
         self.0.kind
     }
 
+    /// Whether it says that there is nothing, or nothing that the caller may know of.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.0.kind, ProblemKind::NotFound)
+    }
+
     /// What the answer will say.
     #[must_use]
     pub fn details(&self) -> &ProblemDetails {

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use chrono::NaiveDate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -24,16 +25,34 @@ use crate::aggregates::values::Patch;
 use crate::event_store::TenantScope;
 use crate::projections::row::{Row, Stored};
 
+/// A row as it is shown; most follow from the row alone, some also from what day it is (UTC).
+pub trait View<R>: Serialize + ToSchema {
+    /// As it is shown on a day.
+    fn on(stored: Stored<R>, today: NaiveDate) -> Self;
+}
+
+impl<R, V: From<Stored<R>> + Serialize + ToSchema> View<R> for V {
+    fn on(stored: Stored<R>, _: NaiveDate) -> Self {
+        stored.into()
+    }
+}
+
 /// A kind of record that the API shows: how it is stored, shown and listed, and what it takes to see it.
 pub trait Noun: 'static {
     /// As it is stored.
     type Row: Row;
     /// As it is shown.
-    type View: From<Stored<Self::Row>> + Serialize + ToSchema;
+    type View: View<Self::Row>;
     /// As it is listed.
     const LIST: ListSpec;
     /// What permissions speak of it.
     const MODULE: Module;
+
+    /// A list that was asked for, with what depends on the day worked out.
+    #[must_use]
+    fn asked(query: ListQuery, _today: NaiveDate) -> ListQuery {
+        query
+    }
 
     /// The permission to see it.
     const READ: Permission = Permission { module: Self::MODULE, action: Action::Read };
@@ -170,8 +189,8 @@ pub async fn unchanged_since<N: Noun>(
         .await?;
     let known = then.filter(|_| wanted < current);
     let Some(row) = known else { return Err(Problem::version_conflict(current, Vec::new())) };
-    let then = shown::<N>(Stored::from_row(&row)?)?;
-    let now = shown::<N>(now.clone())?;
+    let then = shown::<N>(Stored::from_row(&row)?, app.today())?;
+    let now = shown::<N>(now.clone(), app.today())?;
     let changes: Vec<Value> = now
         .iter()
         .filter(|(name, value)| !UNCONTESTED.contains(&name.as_str()) && then.get(*name) != Some(*value))
@@ -187,8 +206,8 @@ pub async fn unchanged_since<N: Noun>(
 /// What every change changes.
 const UNCONTESTED: [&str; 2] = ["version", "updated_at"];
 
-fn shown<N: Noun>(stored: Stored<N::Row>) -> Result<Map<String, Value>, Problem> {
-    match serde_json::to_value(N::View::from(stored)).map_err(Problem::internal)? {
+fn shown<N: Noun>(stored: Stored<N::Row>, today: NaiveDate) -> Result<Map<String, Value>, Problem> {
+    match serde_json::to_value(N::View::on(stored, today)).map_err(Problem::internal)? {
         Value::Object(fields) => Ok(fields),
         other => Err(Problem::internal(format!("a record is an object, not {other}"))),
     }
@@ -199,11 +218,12 @@ fn shown<N: Noun>(stored: Stored<N::Row>) -> Result<Map<String, Value>, Problem>
 /// # Errors
 /// What the query does wrong, and `permission_denied`.
 pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page<N::View>, Problem> {
-    let query = ListQuery::parse(list_spec::<N>(), uri)?;
+    let today = app.today();
+    let query = N::asked(ListQuery::parse(list_spec::<N>(), uri)?, today);
     let scope = caller.list_scope(app, N::READ)?;
     let mut connection = app.reader(caller).acquire().await?;
     let page: Page<Stored<N::Row>> = query.page(&mut connection, &scope).await?;
-    Ok(page.map(N::View::from))
+    Ok(page.map(|stored| N::View::on(stored, today)))
 }
 
 /// A noun's list as something that lives for ever.
@@ -267,7 +287,7 @@ pub async fn answer<N: Noun>(
 ) -> Result<Record<N::View>, Problem> {
     let stored = row::<N>(app, caller, id).await?;
     let version = stored.version;
-    Ok(Record::read(N::View::from(stored), version).after(receipt))
+    Ok(Record::read(N::View::on(stored, app.today()), version).after(receipt))
 }
 
 /// A record of the caller's tenant by its id, whoever may see it: what the caller has just written, or refers to.
@@ -309,11 +329,34 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Path(params): Path<Vec<(String, String)>> =
-            Path::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
-        let id = params.iter().find(|(name, _)| name == "id").map(|(_, value)| value.as_str());
-        id.and_then(|id| id.parse().ok()).map(Self).ok_or_else(Problem::not_found)
+        let ids = Path::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
+        id_in(&ids, |name| name == "id").map(Self)
     }
+}
+
+/// The two ids in a path: of a record, `{id}`, and of what belongs to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids<T, U>(pub T, pub U);
+
+impl<T, U> FromRequestParts<App> for Ids<T, U>
+where
+    T: std::str::FromStr<Err = InvalidId> + Send,
+    U: std::str::FromStr<Err = InvalidId> + Send,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let ids = Path::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
+        Ok(Self(id_in(&ids, |name| name == "id")?, id_in(&ids, |name| name != "id")?))
+    }
+}
+
+fn id_in<T: std::str::FromStr>(
+    Path(params): &Path<Vec<(String, String)>>,
+    named: impl Fn(&str) -> bool,
+) -> Result<T, Problem> {
+    let id = params.iter().find(|(name, _)| named(name)).map(|(_, value)| value.as_str());
+    id.and_then(|id| id.parse().ok()).ok_or_else(Problem::not_found)
 }
 
 /// A JSON Merge Patch (RFC 7396) and the names of the fields that it speaks of.

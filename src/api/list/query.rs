@@ -83,6 +83,22 @@ pub(super) struct Filter {
     pub is_array: bool,
     pub operator: Operator,
     pub operand: Operand,
+    pub worked_out: Option<WorkedOut>,
+}
+
+/// A word of a filter that no row holds: it stands for the rows with one of some other words and a date before a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkedOut {
+    /// The column that is filtered by.
+    pub column: &'static str,
+    /// The word: `overdue`.
+    pub word: &'static str,
+    /// The words that its rows hold.
+    pub among: &'static [&'static str],
+    /// The column with the date.
+    pub date: &'static str,
+    /// The day before which it must be.
+    pub before: NaiveDate,
 }
 
 /// An amount in the unit of a `…_key` column: ten-thousandths.
@@ -172,10 +188,28 @@ impl ListQuery {
 
     /// Only rows with this text in this column, for lists that belong to a record.
     #[must_use]
-    pub fn only(mut self, column: &'static str, value: String) -> Self {
-        self.canonical.0.insert((column.to_owned(), value.clone()));
-        let operand = Operand::Texts(vec![value]);
-        self.filters.push(Filter { column, is_array: false, operator: Operator::Is, operand });
+    pub fn only(self, column: &'static str, value: String) -> Self {
+        self.among(column, vec![value])
+    }
+
+    /// Only rows with one of these texts in this column, or as this expression.
+    #[must_use]
+    pub fn among(mut self, column: &'static str, values: Vec<String>) -> Self {
+        self.canonical.0.insert((column.to_owned(), values.join(",")));
+        let operand = Operand::Texts(values);
+        self.filters.push(Filter { column, is_array: false, operator: Operator::Is, operand, worked_out: None });
+        self
+    }
+
+    /// Says what a word of a filter stands for that no row holds.
+    #[must_use]
+    pub fn worked_out(mut self, meaning: WorkedOut) -> Self {
+        for filter in &mut self.filters {
+            let said = matches!(&filter.operand, Operand::Texts(words) if words.iter().any(|word| word == meaning.word));
+            if said && filter.column == meaning.column {
+                filter.worked_out = Some(meaning);
+            }
+        }
         self
     }
 
@@ -227,7 +261,7 @@ impl ListQuery {
         }
         let operand = operand(field.kind, &values)?;
         let is_array = field.kind == Kind::TextArray;
-        self.filters.push(Filter { column: field.column, is_array, operator, operand });
+        self.filters.push(Filter { column: field.column, is_array, operator, operand, worked_out: None });
         Ok(())
     }
 }

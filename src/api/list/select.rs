@@ -272,6 +272,16 @@ fn compared(sql: &mut Sql, filter: &Filter) {
 }
 
 fn any_of(sql: &mut Sql, filter: &Filter) {
+    let Some(meaning) = filter.worked_out else { return holds(sql, filter) };
+    sql.push("(");
+    holds(sql, filter);
+    sql.push(" or ");
+    let among: Vec<String> = meaning.among.iter().map(|word| (*word).to_owned()).collect();
+    any(sql, meaning.column).push_bind(among).push(")) and ");
+    sql.push(meaning.date).push(" < ").push_bind(meaning.before).push(")");
+}
+
+fn holds(sql: &mut Sql, filter: &Filter) {
     let column = filter.column;
     match &filter.operand {
         Operand::Texts(values) if filter.is_array => {

@@ -37,13 +37,15 @@ fn a_list_is_asked_as_documented() {
                 column: "stage",
                 is_array: false,
                 operator: Operator::Is,
-                operand: Operand::Texts(vec!["proposal".into(), "negotiation".into()])
+                operand: Operand::Texts(vec!["proposal".into(), "negotiation".into()]),
+                worked_out: None,
             },
             Filter {
                 column: "estimated_value",
                 is_array: false,
                 operator: Operator::Gte,
-                operand: Operand::Decimals(vec![10_000.into()])
+                operand: Operand::Decimals(vec![10_000.into()]),
+                worked_out: None,
             },
         ]
     );

@@ -1,6 +1,6 @@
 use super::*;
 use crate::aggregates::ids::{TenantId, UserId};
-use crate::api::list::{Field, Kind, ListSpec};
+use crate::api::list::{Field, Kind, ListSpec, WorkedOut};
 
 static FIELDS: &[Field] = &[
     Field::new("id", Kind::Id).not_null(),
@@ -51,6 +51,24 @@ fn conditions(query: &str, visibility: Visibility<'_>) -> String {
     let sql = sql(&LEADS, query, visibility, None);
     let (_, rest) = sql.split_once("t.deleted_at is null").unwrap();
     rest.split_once(" order by").unwrap().0.to_owned()
+}
+
+#[test]
+fn a_word_that_is_worked_out_stands_for_others_before_a_day() {
+    static DUE: &[Field] = &[Field::new("status", Kind::Enum(&["draft", "sent", "overdue"])).not_null()];
+    static BILLS: ListSpec = ListSpec { default_sort: "status", ..ListSpec::new("bills", DUE) };
+    let before = chrono::NaiveDate::from_ymd_opt(2026, 3, 2).unwrap();
+    let meaning = WorkedOut { column: "status", word: "overdue", among: &["sent"], date: "due_date", before };
+    let conditions = |query: &str| {
+        let query = ListQuery::parse(&BILLS, &format!("/x?{query}").parse().unwrap()).unwrap().worked_out(meaning);
+        let terms = sort::terms(&BILLS, &query.sort);
+        let sql = query.select(&scope(Visibility::Everything), &terms, None).into_sql();
+        sql.split_once("t.deleted_at is null").unwrap().1.split_once(" order by").unwrap().0.to_owned()
+    };
+    let overdue = "((status = any($2)) or (status = any($3)) and due_date < $4)";
+    assert_eq!(conditions("status=overdue,draft"), format!(" and {overdue}"));
+    assert_eq!(conditions("status[ne]=overdue"), format!(" and (status is null or not {overdue})"));
+    assert_eq!(conditions("status=sent"), " and (status = any($2))");
 }
 
 #[test]

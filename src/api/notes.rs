@@ -1,0 +1,245 @@
+//! What was written down about customers; a private note exists for its author only.
+
+use axum::extract::State;
+use axum::http::Uri;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::Caller;
+use super::customers::Customers;
+use super::headers::{IfMatch, MinPosition};
+use super::list::{Field, Kind, ListQuery, ListScope, ListSpec, Visibility};
+use super::page::Page;
+use super::record::{Id, Merge, Noun, Record, answer, await_position, find, list_spec, row, unchanged_since};
+use super::write::Attempts;
+use super::{App, Json, Problem};
+use crate::aggregates::customer::{Customer, CustomerCommand, NotePatch};
+use crate::aggregates::ids::{CustomerId, NoteId, UserId};
+use crate::aggregates::permission::Module;
+use crate::aggregates::values::Text;
+use crate::projections::notes::NoteRow;
+use crate::projections::row::Stored;
+
+/// Something that was written down about a customer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NoteView {
+    /// The note's id.
+    #[schema(value_type = NoteId)]
+    id: String,
+    /// The version of its customer that made it so; also the `ETag`.
+    version: i64,
+    /// The customer it is about.
+    #[schema(value_type = CustomerId)]
+    customer_id: String,
+    /// Who wrote it.
+    #[schema(value_type = UserId)]
+    author_id: String,
+    /// Its title.
+    title: Option<String>,
+    /// What it says.
+    content: String,
+    /// Whether only its author sees it.
+    private: bool,
+    /// When it was written.
+    created_at: DateTime<Utc>,
+    /// When it last changed.
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Stored<NoteRow>> for NoteView {
+    fn from(stored: Stored<NoteRow>) -> Self {
+        let row = stored.row;
+        Self {
+            id: stored.id,
+            version: stored.version,
+            customer_id: row.customer_id,
+            author_id: row.author_id,
+            title: row.title,
+            content: row.content,
+            private: row.private,
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+        }
+    }
+}
+
+/// Notes; who may see them follows from their customer, and from who wrote them.
+pub struct Notes;
+
+impl Noun for Notes {
+    type Row = NoteRow;
+    type View = NoteView;
+    const MODULE: Module = Module::Customers;
+    const LIST: ListSpec = ListSpec {
+        search: &["title", "content"],
+        default_sort: "-created_at",
+        ..ListSpec::new("notes", FIELDS)
+    };
+}
+
+const FIELDS: &[Field] = &[
+    Field::new("id", Kind::Id).not_null(),
+    Field::new("author_id", Kind::Id).not_null().filter_only(),
+    Field::new("private", Kind::Bool).not_null().filter_only(),
+    Field::new("created_at", Kind::Timestamp).not_null(),
+    Field::new("updated_at", Kind::Timestamp).not_null(),
+];
+
+/// Nothing for a note that everybody sees, else who sees it.
+const SEEN_BY: &str = "case when private then author_id else '' end";
+
+/// The routes that speak of a note by itself.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(read, change, remove))
+}
+
+/// One page of the notes on a customer that the caller is known to see.
+///
+/// # Errors
+/// What the query does wrong.
+pub async fn list_of(app: &App, caller: &Caller, of: CustomerId, uri: &Uri) -> Result<Page<NoteView>, Problem> {
+    let seen_by = caller.own_user().map(|user| user.to_string());
+    let query = ListQuery::parse(list_spec::<Notes>(), uri)?
+        .only("customer_id", of.to_string())
+        .among(SEEN_BY, std::iter::once(String::new()).chain(seen_by).collect());
+    let scope = ListScope {
+        tenant: caller.tenant(),
+        schema: None,
+        visibility: Visibility::Everything,
+        cursor_key: &app.cursor_key,
+    };
+    let mut connection = app.reader(caller).acquire().await?;
+    let page: Page<Stored<NoteRow>> = query.page(&mut connection, &scope).await?;
+    Ok(page.map(NoteView::from))
+}
+
+/// Something to be written down.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"title": "Renewal", "content": "Asks for a yearly contract."}))]
+pub struct AddNote {
+    /// A title.
+    #[serde(default)]
+    #[schema(inline)]
+    title: Option<Text<200>>,
+    /// What to remember.
+    content: Text<10000>,
+    /// Whether only its author sees it.
+    #[serde(default)]
+    private: bool,
+}
+
+/// Writes something down about a customer that the caller is known to be allowed to change.
+///
+/// # Errors
+/// What the customer refuses, and `conflict` for a visitor, who is nobody of the business.
+pub async fn add_to(
+    app: &App,
+    caller: &Caller,
+    customer: CustomerId,
+    body: AddNote,
+) -> Result<Record<NoteView>, Problem> {
+    let author = somebody(caller)?;
+    let id = NoteId(app.store.numbers(caller.tenant(), NoteId::PREFIX, 1).await?);
+    let AddNote { title, content, private } = body;
+    let command = CustomerCommand::AddNote { id, author, title, content, private };
+    let receipt = execute(app, caller, customer, &command).await?;
+    let record = answer::<Notes>(app, caller, &id.to_string(), &receipt).await?;
+    Ok(record.created(&format!("/api/notes/{id}")))
+}
+
+/// Read a note.
+#[utoipa::path(get, path = "/api/notes/{id}", params(("id" = NoteId, Path)), responses((status = 200, body = NoteView)))]
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    min_position: MinPosition,
+    Id(id): Id<NoteId>,
+) -> Result<Record<NoteView>, Problem> {
+    await_position(&app, &caller, min_position).await?;
+    let (stored, _) = visible(&app, &caller, id).await?;
+    let version = stored.version;
+    Ok(Record::read(stored.into(), version))
+}
+
+/// Change a note (JSON Merge Patch). Only its author makes it private.
+#[utoipa::path(patch, path = "/api/notes/{id}", params(("id" = NoteId, Path)), request_body = NotePatch,
+    responses((status = 200, body = NoteView)))]
+async fn change(
+    caller: Caller,
+    State(app): State<App>,
+    if_match: IfMatch,
+    Id(id): Id<NoteId>,
+    body: Merge<NotePatch>,
+) -> Result<Record<NoteView>, Problem> {
+    let customer = changeable(&app, &caller, id, if_match, &body.fields).await?;
+    let command = CustomerCommand::EditNote { id, by: somebody(&caller)?, patch: body.patch };
+    let receipt = execute(&app, &caller, customer, &command).await?;
+    answer::<Notes>(&app, &caller, &id.to_string(), &receipt).await
+}
+
+/// Take a note away.
+#[utoipa::path(delete, path = "/api/notes/{id}", params(("id" = NoteId, Path)),
+    responses((status = 200, body = NoteView)))]
+async fn remove(
+    caller: Caller,
+    State(app): State<App>,
+    if_match: IfMatch,
+    Id(id): Id<NoteId>,
+) -> Result<Record<NoteView>, Problem> {
+    let customer = changeable(&app, &caller, id, if_match, &[]).await?;
+    let command = CustomerCommand::RemoveNote { id, by: somebody(&caller)? };
+    let receipt = execute(&app, &caller, customer, &command).await?;
+    answer::<Notes>(&app, &caller, &id.to_string(), &receipt).await
+}
+
+/// A note that the caller may see, and its customer.
+async fn visible(app: &App, caller: &Caller, id: NoteId) -> Result<(Stored<NoteRow>, CustomerId), Problem> {
+    let stored = row::<Notes>(app, caller, &id.to_string()).await?;
+    let mine = caller.own_user().is_some_and(|user| user.to_string() == stored.row.author_id);
+    if stored.row.deleted_at.is_some() || (stored.row.private && !mine) {
+        return Err(Problem::not_found());
+    }
+    let customer: CustomerId = stored.row.customer_id.parse().map_err(Problem::internal)?;
+    find::<Customers>(app, caller, &customer.to_string()).await?;
+    Ok((stored, customer))
+}
+
+/// The customer of a note that the caller may change.
+async fn changeable(
+    app: &App,
+    caller: &Caller,
+    id: NoteId,
+    if_match: IfMatch,
+    fields: &[String],
+) -> Result<CustomerId, Problem> {
+    let (stored, customer) = visible(app, caller, id).await?;
+    find::<Customers>(app, caller, &customer.to_string()).await?.require(caller, Customers::WRITE)?;
+    unchanged_since::<Notes>(app, caller, &stored, if_match, fields).await?;
+    Ok(customer)
+}
+
+/// The caller as somebody of the business: a visitor writes no notes, since nobody there could answer for them.
+fn somebody(caller: &Caller) -> Result<UserId, Problem> {
+    let visitor = || Problem::conflict("visitor", "Notes are written by the people of the business.");
+    caller.own_user().ok_or_else(visitor)
+}
+
+async fn execute(
+    app: &App,
+    caller: &Caller,
+    customer: CustomerId,
+    command: &CustomerCommand,
+) -> Result<super::write::Receipt, Problem> {
+    let mut attempts = Attempts::default();
+    loop {
+        let work = app.begin(caller);
+        work.execute::<Customer>(work.stream::<Customer>(customer), command.clone()).await?;
+        if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
+            return Ok(receipt);
+        }
+    }
+}
