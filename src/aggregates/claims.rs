@@ -5,7 +5,9 @@ use super::customer::CustomerEvent;
 use super::invoice::InvoiceEvent;
 use super::lead::LeadEvent;
 use super::project::ProjectEvent;
-use super::values::Text;
+use super::tenant::TenantEvent;
+use super::user::UserEvent;
+use super::values::{Email, Text};
 
 /// What kind of thing may exist only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +68,21 @@ pub trait Claiming {
 impl Claiming for CustomerEvent {}
 impl Claiming for LeadEvent {}
 impl Claiming for ProjectEvent {}
+impl Claiming for TenantEvent {}
+
+impl Claiming for UserEvent {
+    /// Whoever comes takes the address that they sign in with, and keeps it when they leave: they may come back.
+    fn claims(&self) -> Vec<ClaimChange> {
+        let take = |email: &Email| ClaimChange::Take { kind: ClaimKind::Login, key: email.key() };
+        match self {
+            Self::Registered { facts } | Self::Invited { facts, .. } => vec![take(&facts.email)],
+            Self::EmailChanged { from, email } if from.key() != email.key() => {
+                vec![ClaimChange::Release { kind: ClaimKind::Login, key: from.key() }, take(email)]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
 
 impl Claiming for InvoiceEvent {
     /// A number that was given by hand is taken for good: that of a void invoice is not printed on another.

@@ -21,7 +21,7 @@ use super::leads::{LeadView, Leads};
 use super::list::{ListQuery, ListScope, ListSpec, Visibility};
 use super::page::Page;
 use super::projects::{ProjectView, Projects};
-use super::record::{Id, Merge, Noun, Record, list_spec, row_in, unchanged_since};
+use super::record::{Id, Merge, Noun, Record, View, list_spec, row_in, unchanged_since};
 use super::shown::money;
 use super::tenant::{PlanView, TenantView, Tenants, plan};
 use super::users::{InvitationView, UserView, Users, invitation};
@@ -439,17 +439,12 @@ async fn send(
 }
 
 /// One page of what a tenant has of a kind.
-async fn list_of<N: Noun>(
-    app: &App,
-    founder: &Founder,
-    tenant: TenantId,
-    uri: &Uri,
-) -> Result<Page<N::View>, Problem> {
+async fn list_of<N: Noun>(app: &App, founder: &Founder, tenant: TenantId, uri: &Uri) -> Result<Page<N::View>, Problem> {
     let query = ListQuery::parse(list_spec::<N>(), uri)?;
     row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
     let mut connection = app.database.cell_of(tenant).request.acquire().await?;
     let page: Page<Stored<N::Row>> = query.page(&mut connection, &everything(app, founder, tenant)).await?;
-    Ok(page.map(N::View::from))
+    Ok(page.map(|stored| N::View::on(stored, app.today())))
 }
 
 async fn read_of<N: Noun>(
@@ -460,7 +455,7 @@ async fn read_of<N: Noun>(
 ) -> Result<Record<N::View>, Problem> {
     let stored = row_in::<N>(app, founder.scope(tenant), id).await?;
     let version = stored.version;
-    Ok(Record::read(stored.into(), version))
+    Ok(Record::read(N::View::on(stored, app.today()), version))
 }
 
 /// The two routes through which the founder reads what a tenant has of a kind.

@@ -107,7 +107,10 @@ struct MakeKey {
 async fn make(caller: Caller, State(app): State<App>, Json(body): Json<MakeKey>) -> Result<Response, Problem> {
     caller.require_all(MANAGE)?;
     let (Some(created_by), None) = (caller.own_user(), caller.api_key.as_ref()) else {
-        return Err(Problem::conflict("not_signed_in", "A key is made by a person of the business, signed in as such."));
+        return Err(Problem::conflict(
+            "not_signed_in",
+            "A key is made by a person of the business, signed in as such.",
+        ));
     };
     let now = app.clock.now();
     if body.expires_at.is_some_and(|end| end <= now) {

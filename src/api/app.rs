@@ -104,6 +104,12 @@ impl App {
         Ok((app, Tasks { stop, appender, projector, housekeeping }))
     }
 
+    /// The position of the last event that this process stored.
+    #[must_use]
+    pub fn head(&self) -> i64 {
+        *self.store.head().borrow()
+    }
+
     /// What day it is, in UTC.
     #[must_use]
     pub fn today(&self) -> chrono::NaiveDate {

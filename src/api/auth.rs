@@ -362,11 +362,16 @@ async fn change_password(
     Json(body): Json<ChangePassword>,
 ) -> Result<Response, Problem> {
     let (Some(session), None) = (caller.session, caller.support) else {
-        return Err(Problem::conflict("not_signed_in", "A password is changed by the person, signed in as themselves."));
+        return Err(Problem::conflict(
+            "not_signed_in",
+            "A password is changed by the person, signed in as themselves.",
+        ));
     };
     let (tenant, user, pool) = (caller.home, caller.user, &app.access.pool);
     app.access.confirm(tenant, user, body.current_password).await.map_err(|problem| match problem {
-        SignInRefused::Wrong { .. } => Problem::invalid_field("/current_password", "wrong_password", "is not the password"),
+        SignInRefused::Wrong { .. } => {
+            Problem::invalid_field("/current_password", "wrong_password", "is not the password")
+        }
         other => refused(other),
     })?;
     acceptable(&body.new_password, &caller.identity.email, "/new_password")?;

@@ -140,7 +140,10 @@ impl Caller {
             actor: Actor::User(self.home, self.user),
             role: Some(self.role()),
             session: self.session,
-            correlation_id: self.key.as_ref().map_or_else(|| crate::clock::new_event_id(now), PendingKey::correlation_id),
+            correlation_id: self
+                .key
+                .as_ref()
+                .map_or_else(|| crate::clock::new_event_id(now), PendingKey::correlation_id),
             causation_id: None,
             request_id: request.map(|request| request.id().to_owned()),
             support_session: self.support.and(self.session),
@@ -154,7 +157,8 @@ impl Caller {
             return Self::from_api_key(app, SecretString::from(token.0)).await;
         }
         let now = app.clock.now();
-        let claims = app.access.keys.verify(&token.0, now).map_err(|error| Problem::invalid_token(error.to_string()))?;
+        let claims =
+            app.access.keys.verify(&token.0, now).map_err(|error| Problem::invalid_token(error.to_string()))?;
         let ended = || Problem::invalid_token("the session has ended");
         let session = sessions::active(&app.access.pool, claims.sid, now).await?.ok_or_else(ended)?;
         let entered = session.support.map_or(session.tenant, |visit| visit.tenant);
@@ -203,12 +207,7 @@ impl Caller {
 }
 
 /// The person and the business, if both are active.
-async fn standing(
-    app: &App,
-    home: TenantId,
-    user: UserId,
-    entered: TenantId,
-) -> Result<(Identity, Business), Problem> {
+async fn standing(app: &App, home: TenantId, user: UserId, entered: TenantId) -> Result<(Identity, Business), Problem> {
     let pool = &app.database.cell_of(home).sign_in;
     let standing = people::standing(pool, home, user, entered).await?;
     let (identity, business) = standing.ok_or_else(|| Problem::invalid_token("the account is gone"))?;

@@ -284,7 +284,7 @@ async fn delete(
     loop {
         find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &[]).await?;
         let mut work = app.begin(&caller);
-        app.readable(*app.store.head().borrow()).await?;
+        app.readable(app.head()).await?;
         // Known before the invoices are read: whatever is sent after it makes this decide again.
         let after = activity::position(app.reader(&caller), caller.scope()).await?;
         let customers = with_absorbed(&work, id).await?;

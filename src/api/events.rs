@@ -119,7 +119,9 @@ async fn answer(app: &App, reading: Reading, format: Format, uri: &Uri) -> Resul
     match format {
         Format::Page => Ok(reading.page(app, uri).await?.into_response()),
         Format::Lines => Ok(streamed(app, reading, "application/x-ndjson", None, cloud_event::line)),
-        Format::Csv => Ok(streamed(app, reading, "text/csv; charset=utf-8", Some(cloud_event::CSV_HEADER), cloud_event::csv)),
+        Format::Csv => {
+            Ok(streamed(app, reading, "text/csv; charset=utf-8", Some(cloud_event::CSV_HEADER), cloud_event::csv))
+        }
     }
 }
 

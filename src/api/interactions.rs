@@ -414,11 +414,7 @@ impl With {
     }
 }
 
-async fn visible(
-    app: &App,
-    caller: &Caller,
-    id: InteractionId,
-) -> Result<(Stored<InteractionRow>, With), Problem> {
+async fn visible(app: &App, caller: &Caller, id: InteractionId) -> Result<(Stored<InteractionRow>, With), Problem> {
     let stored = row::<Interactions>(app, caller, &id.to_string()).await?;
     let customer: Option<CustomerId> = stored.row.customer_id.as_deref().and_then(|id| id.parse().ok());
     let lead: Option<LeadId> = stored.row.lead_id.as_deref().and_then(|id| id.parse().ok());

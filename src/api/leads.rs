@@ -464,9 +464,9 @@ async fn convert(
         let interactions = lead.interactions.iter().cloned().collect();
         let customer = match (into, number) {
             (Some(customer), _) => {
-                find::<customers::Customers>(&app, &caller, &customer.to_string())
-                    .await
-                    .map_err(|_| Problem::invalid_field("/customer_id", "unknown_customer", "there is no such customer"))?;
+                find::<customers::Customers>(&app, &caller, &customer.to_string()).await.map_err(|_| {
+                    Problem::invalid_field("/customer_id", "unknown_customer", "there is no such customer")
+                })?;
                 let command = CustomerCommand::LinkLead { lead: id, interactions };
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
                 customer
@@ -480,7 +480,8 @@ async fn convert(
                 let customer = CustomerId(taken);
                 let details = lead.facts.as_ref().map(CustomerDetails::from).ok_or_else(Problem::not_found)?;
                 let owner = lead.assignee.or(caller.own_user());
-                let command = CustomerCommand::RegisterFromLead { lead: id, details, status: None, owner, interactions };
+                let command =
+                    CustomerCommand::RegisterFromLead { lead: id, details, status: None, owner, interactions };
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
                 customer
             }

@@ -158,7 +158,9 @@ impl Kind {
         match self {
             Self::Text | Self::TextArray => &[Is, Ne, In, Contains],
             Self::Enum(_) | Self::Id => &[Is, Ne, In],
-            Self::Integer | Self::Decimal | Self::Amount | Self::Date | Self::Timestamp => &[Is, Ne, In, Gt, Gte, Lt, Lte],
+            Self::Integer | Self::Decimal | Self::Amount | Self::Date | Self::Timestamp => {
+                &[Is, Ne, In, Gt, Gte, Lt, Lte]
+            }
             Self::Bool => &[Is, Ne],
         }
     }

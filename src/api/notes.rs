@@ -15,7 +15,7 @@ use super::list::{Field, Kind, ListQuery, ListScope, ListSpec, Visibility};
 use super::page::Page;
 use super::record::{Id, Merge, Noun, Record, answer, await_position, find, list_spec, row, unchanged_since};
 use super::write::Attempts;
-use super::{App, Json, Problem};
+use super::{App, Problem};
 use crate::aggregates::customer::{Customer, CustomerCommand, NotePatch};
 use crate::aggregates::ids::{CustomerId, NoteId, UserId};
 use crate::aggregates::permission::Module;
@@ -73,11 +73,8 @@ impl Noun for Notes {
     type Row = NoteRow;
     type View = NoteView;
     const MODULE: Module = Module::Customers;
-    const LIST: ListSpec = ListSpec {
-        search: &["title", "content"],
-        default_sort: "-created_at",
-        ..ListSpec::new("notes", FIELDS)
-    };
+    const LIST: ListSpec =
+        ListSpec { search: &["title", "content"], default_sort: "-created_at", ..ListSpec::new("notes", FIELDS) };
 }
 
 const FIELDS: &[Field] = &[

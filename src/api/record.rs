@@ -76,11 +76,7 @@ impl<R> Found<R> {
     /// # Errors
     /// `permission_denied`, which names the permission: the caller sees the record, and may know.
     pub fn require(&self, caller: &Caller, permission: Permission) -> Result<(), Problem> {
-        if caller.require(permission)? >= self.closeness {
-            Ok(())
-        } else {
-            Err(Problem::permission_denied(permission))
-        }
+        if caller.require(permission)? >= self.closeness { Ok(()) } else { Err(Problem::permission_denied(permission)) }
     }
 }
 

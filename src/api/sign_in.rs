@@ -42,8 +42,10 @@ impl FromRequestParts<App> for Guest {
         let address = app.limiter.address(peer, &parts.headers);
         app.limiter.admit_sign_in(address)?;
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let origin =
-            Origin { address: (!address.is_unspecified()).then_some(address), user_agent: user_agent.map(str::to_owned) };
+        let origin = Origin {
+            address: (!address.is_unspecified()).then_some(address),
+            user_agent: user_agent.map(str::to_owned),
+        };
         Ok(Self { origin, key: parts.extensions.get::<PendingKey>().cloned() })
     }
 }

@@ -198,9 +198,8 @@ impl axum::extract::FromRequestParts<App> for SessionPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, app: &App) -> Result<Self, Problem> {
-        let axum::extract::Path(id) = axum::extract::Path::<Uuid>::from_request_parts(parts, app)
-            .await
-            .map_err(|_| Problem::not_found())?;
+        let axum::extract::Path(id) =
+            axum::extract::Path::<Uuid>::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
         Ok(Self(id))
     }
 }

@@ -4,7 +4,6 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use strum::VariantArray;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -195,11 +194,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Read one's own business, with its plan and how much of it is used.
 #[utoipa::path(get, path = "/api/tenant", responses((status = 200, body = OwnTenant)))]
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-) -> Result<Record<OwnTenant>, Problem> {
+async fn read(caller: Caller, State(app): State<App>, min_position: MinPosition) -> Result<Record<OwnTenant>, Problem> {
     caller.require(Tenants::READ)?;
     await_position(&app, &caller, min_position).await?;
     let stored = row::<Tenants>(&app, &caller, &caller.tenant().to_string()).await?;

@@ -29,7 +29,7 @@ use crate::access::sessions::{self, Session};
 use crate::aggregates::ids::UserId;
 use crate::aggregates::permission::{Action, Grants, Module, Permission, Role, Scope};
 use crate::aggregates::tenant::Tenant;
-use crate::aggregates::user::{User, UserCommand, UserDetails};
+use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
 use crate::event_store::{Condition, StreamId, TenantScope, Work};
 use crate::projections::activity;
@@ -273,11 +273,7 @@ pub async fn invitation(app: &App, scope: TenantScope, user: UserId) -> Result<I
 /// Invite somebody again who has not accepted yet; the earlier token is no longer good.
 #[utoipa::path(post, path = "/api/users/{id}/invitation", params(("id" = UserId, Path)),
     responses((status = 201, body = Invited)))]
-async fn invite_again(
-    caller: Caller,
-    State(app): State<App>,
-    Id(id): Id<UserId>,
-) -> Result<Record<Invited>, Problem> {
+async fn invite_again(caller: Caller, State(app): State<App>, Id(id): Id<UserId>) -> Result<Record<Invited>, Problem> {
     let found = managed(&app, &caller, id).await?;
     if found.stored.row.status != UserStatus::Invited.as_str() {
         return Err(Problem::conflict("not_invited", "Only somebody who has not accepted yet is invited again."));
@@ -579,9 +575,9 @@ fn may_give(caller: &Caller, role: Role, grants: &Grants, before: &Permissions) 
         return Err(Problem::permission_denied(MANAGE));
     }
     let after = Permissions::resolve(role, grants);
-    let exceeding = after
-        .iter()
-        .find(|&(permission, scope)| !caller.permissions.allows(permission, scope) && !before.allows(permission, scope));
+    let exceeding = after.iter().find(|&(permission, scope)| {
+        !caller.permissions.allows(permission, scope) && !before.allows(permission, scope)
+    });
     exceeding.map_or(Ok(()), |(permission, _)| Err(Problem::permission_denied(permission)))
 }
 
@@ -655,13 +651,7 @@ pub async fn rely_on(
 ) -> Result<(), Problem> {
     let Some(user) = user else { return Ok(()) };
     let reach = caller.require(permission)?;
-    let stream = StreamId::new("User", caller.tenant(), user);
-    // From the log and not from the read model: after a conflict, this is what has changed.
-    let known = app.store.streams().load::<User>(&stream).await?;
-    let facts = known.state.facts.filter(|_| known.state.status == UserStatus::Active);
-    let Some(facts) = facts else {
-        return Err(Problem::invalid_field(pointer, "unknown_user", "there is no such active user"));
-    };
+    let facts = active(app, caller, work, user, pointer).await?;
     let reached = match reach {
         _ if caller.own_user() == Some(user) => true,
         Scope::Tenant => true,
@@ -671,9 +661,35 @@ pub async fn rely_on(
         }
         Scope::Own => false,
     };
-    if !reached {
-        return Err(Problem::permission_denied(permission));
-    }
+    if reached { Ok(()) } else { Err(Problem::permission_denied(permission)) }
+}
+
+/// Makes a command rely on a user who only takes part, wherever they work: an active one of the caller's business.
+///
+/// # Errors
+/// `validation_failed` at `pointer` for somebody who is not there or not active.
+pub async fn known(
+    app: &App,
+    caller: &Caller,
+    work: &mut Work,
+    user: UserId,
+    pointer: &'static str,
+) -> Result<(), Problem> {
+    active(app, caller, work, user, pointer).await.map(drop)
+}
+
+async fn active(
+    app: &App,
+    caller: &Caller,
+    work: &mut Work,
+    user: UserId,
+    pointer: &'static str,
+) -> Result<UserFacts, Problem> {
+    let stream = StreamId::new("User", caller.tenant(), user);
+    // From the log and not from the read model: after a conflict, this is what has changed.
+    let known = app.store.streams().load::<User>(&stream).await?;
+    let facts = known.state.facts.filter(|_| known.state.status == UserStatus::Active);
+    let facts = facts.ok_or_else(|| Problem::invalid_field(pointer, "unknown_user", "there is no such active user"))?;
     work.guard(stream, known.version);
-    Ok(())
+    Ok(facts)
 }

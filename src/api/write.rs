@@ -5,8 +5,8 @@ use axum::http::HeaderValue;
 use super::caller::{Caller, Founder};
 use super::idempotency::PendingKey;
 use super::{App, FieldError, Problem};
-use crate::aggregates::{Refusal, Refused};
 use crate::aggregates::ids::TenantId;
+use crate::aggregates::{Refusal, Refused};
 use crate::event_store::{AppendError, Appended, LoadError, Work, WorkError};
 
 /// How often a command is decided again after somebody else changed what it was decided on.
@@ -117,7 +117,7 @@ impl App {
             Err(AppendError::Conflict(what)) => {
                 attempts.made += 1;
                 // What was decided on may be older than what can be read by now.
-                let head = *self.store.head().borrow();
+                let head = self.head();
                 let _ = self.readable(head).await;
                 if attempts.made < attempts.most {
                     return Ok(None);

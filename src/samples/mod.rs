@@ -137,9 +137,7 @@ async fn execute(work: &Work, tenant: TenantId, act: &Act) -> anyhow::Result<()>
         }
         Act::User(id, command) => tolerate(work.execute::<User>(work.stream::<User>(id), command).await),
         Act::Lead(id, command) => tolerate(work.execute::<Lead>(work.stream::<Lead>(id), command).await),
-        Act::Customer(id, command) => {
-            tolerate(work.execute::<Customer>(work.stream::<Customer>(id), command).await)
-        }
+        Act::Customer(id, command) => tolerate(work.execute::<Customer>(work.stream::<Customer>(id), command).await),
         Act::Convert(lead, into) => {
             let state = work.load::<Lead>(lead).await?.state;
             let Some(details) = state.facts.as_ref().map(Into::into) else { bail!("{lead} is not there") };

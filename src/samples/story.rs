@@ -79,19 +79,41 @@ const TECHFLOW: &People = &[
 ];
 
 const CONTACTS: [&str; 12] = [
-    "Elif Demir", "Jonas Weber", "Priya Nair", "Hugo Martin", "Lena Fischer", "Omar Farouk", "Chloe Dubois",
-    "Mateo Rossi", "Sofia Lind", "Kwame Mensah", "Mei Tan", "Oskar Nowak",
+    "Elif Demir",
+    "Jonas Weber",
+    "Priya Nair",
+    "Hugo Martin",
+    "Lena Fischer",
+    "Omar Farouk",
+    "Chloe Dubois",
+    "Mateo Rossi",
+    "Sofia Lind",
+    "Kwame Mensah",
+    "Mei Tan",
+    "Oskar Nowak",
 ];
 
 const COMPANIES: [&str; 16] = [
-    "Nordlicht Optik", "Harbour Foods", "Vertex Mobility", "Bluebird Clinics", "Kestrel Logistics", "Solara Energy",
-    "Paperhouse Press", "Granite Works", "Lumen Studios", "Orchard Schools", "Tidewater Yachts", "Redwood Homes",
-    "Quanta Labs", "Meridian Travel", "Copperfield Bank", "Juniper Textiles",
+    "Nordlicht Optik",
+    "Harbour Foods",
+    "Vertex Mobility",
+    "Bluebird Clinics",
+    "Kestrel Logistics",
+    "Solara Energy",
+    "Paperhouse Press",
+    "Granite Works",
+    "Lumen Studios",
+    "Orchard Schools",
+    "Tidewater Yachts",
+    "Redwood Homes",
+    "Quanta Labs",
+    "Meridian Travel",
+    "Copperfield Bank",
+    "Juniper Textiles",
 ];
 
-const SUBJECTS: [&str; 6] = [
-    "First call", "Questions about delivery", "Walk through the offer", "Prices", "Demo for the team", "Next steps",
-];
+const SUBJECTS: [&str; 6] =
+    ["First call", "Questions about delivery", "Walk through the offer", "Prices", "Demo for the team", "Next steps"];
 
 /// Both businesses, with all that happened until `now`.
 pub(super) fn businesses(now: DateTime<Utc>) -> anyhow::Result<Vec<SampleBusiness>> {
@@ -157,7 +179,18 @@ impl Teller {
             })
             .collect();
         let business = SampleBusiness { tenant, name, people, steps: Vec::new() };
-        Ok(Self { business, domain, plan, seed, now, customers: 0, interactions: 0, notes: 0, projects: 0, invoices: 0 })
+        Ok(Self {
+            business,
+            domain,
+            plan,
+            seed,
+            now,
+            customers: 0,
+            interactions: 0,
+            notes: 0,
+            projects: 0,
+            invoices: 0,
+        })
     }
 
     fn tell(mut self) -> Result<SampleBusiness, Rejected> {
@@ -291,7 +324,8 @@ impl Teller {
         }
         on += pace;
         if lost {
-            let reason = Text::new(if number.is_multiple_of(2) { "Chose somebody else" } else { "No budget this year" })?;
+            let reason =
+                Text::new(if number.is_multiple_of(2) { "Chose somebody else" } else { "No budget this year" })?;
             self.step(self.at(on, 2), Some(seller), Act::Lead(id, LeadCommand::Lose { reason }));
         }
         if won {

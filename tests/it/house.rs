@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 3] = [
     ("projections", &["event_store", "aggregates", "clock", "config"]),
 ];
 
-const UNFINISHED: [&str; 5] = ["TODO", "FIXME", "XXX", "todo!", "dbg!"];
+const UNFINISHED: [&str; 4] = ["TODO", "FIXME", "todo!", "dbg!"];
 
 #[test]
 fn imports_run_one_way() {

@@ -32,7 +32,10 @@ async fn a_lead_is_captured_moved_scored_and_converted_once() {
     assert!(captured.header("devhub-position").unwrap().parse::<u64>().unwrap() > 0);
 
     let moved = bo.post("/api/leads/LED-000/stage", json!({"stage": "proposal"})).await.ok();
-    assert_eq!((&moved["stage"], &moved["probability"], &moved["version"]), (&json!("proposal"), &json!(60), &json!(2)));
+    assert_eq!(
+        (&moved["stage"], &moved["probability"], &moved["version"]),
+        (&json!("proposal"), &json!(60), &json!(2))
+    );
     let inputs = json!({"engagement": 75, "fit": 85, "budget_confirmed": true, "decision_maker": false, "urgency": 60});
     let scored = bo.post("/api/leads/LED-000/score", inputs.clone()).await.ok();
     assert_eq!(scored["score"], 70);
@@ -101,7 +104,8 @@ async fn what_is_wrong_with_a_lead_is_said_all_at_once() {
         )
         .await;
     let problem = refused.problem(422, "validation_failed");
-    let pointers: BTreeSet<_> = problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+    let pointers: BTreeSet<_> =
+        problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
     assert_eq!(pointers, BTreeSet::from(["/email", "/estimated_value/amount", "/stage"]), "{problem}");
     acme.post("/api/leads", json!({"name": "Ada", "colour": "red"})).await.problem(400, "unknown_parameter");
     assert_eq!(acme.get("/api/leads").await.ok()["data"], json!([]));

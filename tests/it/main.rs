@@ -14,5 +14,7 @@ mod cluster;
 mod dependencies;
 mod house;
 mod leads;
+mod lists;
 mod postgres;
+mod walk;
 mod world;

@@ -185,9 +185,8 @@ impl Reading {
             self.before = Some(position.ok_or_else(Problem::invalid_cursor)?);
         }
         let (data, next) = self.some(app, i64::from(self.limit)).await?;
-        let next_cursor = next
-            .map(|position| cursor::seal(&app.cursor_key, &context, &[Some(position.to_string())]))
-            .transpose()?;
+        let next_cursor =
+            next.map(|position| cursor::seal(&app.cursor_key, &context, &[Some(position.to_string())])).transpose()?;
         let next_address = next_cursor.as_deref().map(|cursor| continued(uri, cursor));
         Ok(Page { data, page: PageInfo { has_more: next_cursor.is_some(), next_cursor, total: None }, next_address })
     }
@@ -239,7 +238,9 @@ impl Reading {
             }
             By::Department { department, me } => {
                 sql.push(" and (a.actor = ").push_bind(me.clone());
-                sql.push(" or a.actor in (select u.tenant_id || ':' || u.id from users u where u.tenant_id = a.tenant_id");
+                sql.push(
+                    " or a.actor in (select u.tenant_id || ':' || u.id from users u where u.tenant_id = a.tenant_id",
+                );
                 sql.push(" and u.department = ").push_bind(department.clone()).push("))");
             }
         }
@@ -292,7 +293,8 @@ impl Reading {
 
 /// The address of the next page.
 fn continued(uri: &Uri, cursor: &str) -> String {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+    let kept =
+        uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
     let mut pairs: Vec<&str> = kept.collect();
     let cursor = format!("cursor={cursor}");
     pairs.push(&cursor);

@@ -205,7 +205,8 @@ impl ListQuery {
     #[must_use]
     pub fn worked_out(mut self, meaning: WorkedOut) -> Self {
         for filter in &mut self.filters {
-            let said = matches!(&filter.operand, Operand::Texts(words) if words.iter().any(|word| word == meaning.word));
+            let said =
+                matches!(&filter.operand, Operand::Texts(words) if words.iter().any(|word| word == meaning.word));
             if said && filter.column == meaning.column {
                 filter.worked_out = Some(meaning);
             }
