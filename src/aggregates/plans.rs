@@ -88,7 +88,6 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use strum::VariantArray;
 
     use super::*;
 

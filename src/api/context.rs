@@ -109,7 +109,7 @@ pub fn counted(quota: Quota) {
 }
 
 fn new_id() -> String {
-    uuid::Uuid::now_v7().to_string()
+    crate::clock::new_event_id(crate::clock::Clock::system().now()).to_string()
 }
 
 /// Short, and of characters that neither a log nor a header can trip over.

@@ -166,7 +166,12 @@ pub(super) fn read<T: DeserializeOwned + ToSchema>(mut document: Value) -> Resul
                 note(&mut errors, FieldError::at(at, "required", "is required"));
             }
             Finding::Invalid { code, detail } => {
-                note(&mut errors, FieldError::at(pointer(&path, &removed), code, detail));
+                let mut at = pointer(&path, &removed);
+                // Money is refused as a whole; what is wrong with the number is wrong with its amount.
+                if OF_A_NUMBER.contains(&code.as_str()) && has_amount(&document, &path) {
+                    push(&mut at, "amount");
+                }
+                note(&mut errors, FieldError::at(at, code, detail));
             }
         }
         if !take_out(&mut document, path, &mut removed) {
@@ -181,6 +186,18 @@ fn note(errors: &mut Vec<FieldError>, error: FieldError) {
     if !errors.iter().any(|known| known.pointer == error.pointer) {
         errors.push(error);
     }
+}
+
+/// Codes that speak of a number.
+const OF_A_NUMBER: [&str; 3] = ["decimal_scale", "out_of_range", "not_a_decimal"];
+
+/// Whether the value at this place is an object with an amount.
+fn has_amount(document: &Value, path: &[Step]) -> bool {
+    let at = path.iter().try_fold(document, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    });
+    at.is_some_and(|value| value.get("amount").is_some())
 }
 
 fn has_array(value: &Value) -> bool {

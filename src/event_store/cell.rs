@@ -123,7 +123,6 @@ impl Database {
     }
 
     /// Every cell.
-    #[must_use]
     pub fn cells(&self) -> std::slice::Iter<'_, Cell> {
         std::slice::from_ref(&self.cell).iter()
     }

@@ -49,13 +49,16 @@ pub struct Work {
     idempotency: Option<IdempotencyClaim>,
 }
 
+/// Remembers a state under its stream's name and version.
+type Remember = Box<dyn FnOnce(&Streams, StreamId, i64) + Send>;
+
 /// What one command decided, and the state it leaves once it is stored.
 struct Staged {
     write: StreamWrite,
     /// A `Loaded<A>`: what the next command on the same stream is decided on.
     after: Box<dyn Any + Send>,
     /// Remembers the new state under the stream's name and version.
-    remember: Box<dyn FnOnce(&Streams, StreamId, i64) + Send>,
+    remember: Remember,
 }
 
 impl Work {
@@ -229,7 +232,7 @@ impl Work {
             .collect::<Result<Vec<_>, serde_json::Error>>()?;
         let version = before + i64::try_from(events.len()).unwrap_or(i64::MAX);
         let after = Box::new(Loaded { state: state.clone(), version });
-        let remember: Box<dyn FnOnce(&Streams, StreamId, i64) + Send> =
+        let remember: Remember =
             Box::new(move |streams, stream, version| streams.remember(stream, Loaded { state, version }));
         let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
         match staged.iter_mut().find(|staged| is_named(target) && staged.write.target == *target) {

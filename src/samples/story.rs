@@ -298,8 +298,8 @@ impl Teller {
         self.step(self.at(day, hour), Some(seller), Act::Lead(id, capture));
 
         // How far it comes: every third is won, every fifth lost, the others are on their way.
-        let won = number % 3 == 0;
-        let lost = !won && number % 5 == 0;
+        let won = number.is_multiple_of(3);
+        let lost = !won && number.is_multiple_of(5);
         let path = [LeadStage::Contacted, LeadStage::Qualified, LeadStage::Proposal, LeadStage::Negotiation];
         let reached = if won { path.len() } else { usize::try_from(self.pick(number + 900, 5)).unwrap_or(0) };
         let pace = 2 + i64::from(self.pick(number + 300, 4));

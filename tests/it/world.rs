@@ -178,6 +178,7 @@ impl Client {
         let accepted = self.anonymous().post("/api/auth/accept-invitation", accept).await.expect(200);
         let mut person = self.with_tokens(&accepted);
         person.tenant = self.tenant.clone();
+        person.user = invited;
         person
     }
 

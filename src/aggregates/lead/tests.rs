@@ -279,7 +279,6 @@ fn fold(events: impl IntoIterator<Item = LeadEvent>) -> Lead {
 }
 
 fn any_stage() -> impl Strategy<Value = LeadStage> {
-    use strum::VariantArray;
     prop::sample::select(LeadStage::VARIANTS)
 }
 

@@ -4,7 +4,6 @@ use cqrs_es::Aggregate;
 use cqrs_es::test::TestFramework;
 use proptest::prelude::*;
 use serde_json::json;
-use strum::VariantArray;
 
 use super::*;
 use crate::aggregates::values::Patch;
