@@ -6,6 +6,7 @@
 mod examples;
 mod lists;
 mod problems;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +57,7 @@ pub fn complete(api: &OpenApi, lists: &[(&str, &ListSpec)]) -> Result<Value, ser
         }
     }
     components.insert("schemas".to_owned(), Value::Object(schemas));
+    shared::share(&mut paths, &mut components);
     for (name, value) in [
         ("openapi", json!("3.1.0")),
         ("info", info),

@@ -1,0 +1,151 @@
+//! The log: dense, chained, readable by stock postgres-es, and beyond the reach of whoever may not see or change it.
+
+use std::collections::BTreeMap;
+
+use cqrs_es::persist::{PersistedEventRepository, PersistedEventStore};
+use cqrs_es::{AggregateContext, EventStore as _};
+use devhub::aggregates::lead::Lead;
+use devhub::event_store::hash::{GENESIS, Link};
+use devhub::event_store::reader::events_after;
+use devhub::event_store::{Recorded, StreamId};
+use postgres_es::PostgresEventRepository;
+use serde_json::json;
+use serde_json_canonicalizer::to_vec as canonical;
+use sqlx::PgPool;
+
+use crate::world::World;
+
+/// Two businesses that work at the same time.
+async fn busy(world: &World) {
+    let (acme, other) = (world.business("ACME").await, world.business("Other").await);
+    let work = (0..60).map(|n| {
+        let business = if n % 3 == 0 { other.clone() } else { acme.clone() };
+        tokio::spawn(async move {
+            let lead = business.post("/api/leads", json!({"name": format!("Zoë {n} \u{1F600}")})).await.created();
+            business.post(&format!("/api/leads/{lead}/stage"), json!({"stage": "contacted"})).await.ok();
+            business
+                .patch(&format!("/api/leads/{lead}"), json!({"company": "Ä\"\\/ \u{2028}", "probability": 33}))
+                .await
+                .ok();
+        })
+    });
+    for done in futures::future::join_all(work).await {
+        done.unwrap();
+    }
+    world.caught_up().await;
+}
+
+async fn log(world: &World) -> Vec<Recorded> {
+    let cell = world.app.database.cells().next().unwrap();
+    events_after(&cell.appender, 0, 100_000).await.unwrap()
+}
+
+#[tokio::test]
+async fn positions_are_dense_over_the_cell_and_for_each_tenant_and_the_chain_holds() {
+    let world = World::start().await;
+    busy(&world).await;
+    let events = log(&world).await;
+    assert!(events.len() > 180, "{}", events.len());
+    let mut heads: BTreeMap<String, (i64, Vec<u8>)> = BTreeMap::new();
+    for (event, position) in events.iter().zip(1..) {
+        assert_eq!(event.position, position);
+        let (last, hash) = heads.entry(event.tenant_id.to_string()).or_insert((0, GENESIS.to_vec()));
+        assert_eq!(event.tenant_position, *last + 1);
+        let link = Link {
+            tenant_id: &event.tenant_id.to_string(),
+            tenant_position: event.tenant_position,
+            aggregate_type: &event.aggregate_type,
+            aggregate_id: &event.aggregate_id,
+            sequence: event.sequence,
+            event_id: event.event_id,
+            event_type: &event.event_type,
+            event_version: &event.event_version,
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            payload: &canonical(&event.payload).unwrap(),
+            metadata: &canonical(&event.metadata).unwrap(),
+        };
+        *hash = link.hash(hash).to_vec();
+        assert_eq!(*hash, event.hash, "position {position}");
+        *last = event.tenant_position;
+    }
+    assert!(events.is_sorted_by_key(|event| event.recorded_at));
+}
+
+#[tokio::test]
+async fn every_version_follows_the_one_before_and_the_last_one_is_the_row() {
+    let world = World::start().await;
+    busy(&world).await;
+    let pool = PgPool::connect(&world.url).await.unwrap();
+    for (rows, versions) in [("leads", "lead_versions"), ("users", "user_versions"), ("tenants", "tenant_versions")] {
+        let broken: i64 = sqlx::query_scalar(&format!(
+            "select count(*) from (
+                 select occurred_to, recorded_to,
+                        lead(occurred_from, 1, 'infinity') over w as next_occurred,
+                        lead(recorded_from, 1, 'infinity') over w as next_recorded
+                 from cell_000.{versions} window w as (partition by tenant_id, id order by position)
+             ) v where occurred_to <> next_occurred or recorded_to <> next_recorded"
+        ))
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        assert_eq!(broken, 0, "{versions}");
+        let differing: i64 = sqlx::query_scalar(&format!(
+            "select count(*) from cell_000.{rows} r full join
+                 (select * from cell_000.{versions} where recorded_to = 'infinity') v using (tenant_id, id)
+             where r.position is distinct from v.position or r.version is distinct from v.version
+                or to_jsonb(r) is distinct from to_jsonb(v) - 'occurred_to' - 'recorded_to'"
+        ))
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        assert_eq!(differing, 0, "{rows}");
+    }
+}
+
+#[tokio::test]
+async fn stock_postgres_es_reads_what_we_wrote() {
+    let world = World::start().await;
+    busy(&world).await;
+    let cell = world.app.database.cells().next().unwrap();
+    let repository = PostgresEventRepository::new(cell.appender.clone());
+    let events = repository.get_events::<Lead>("TNT-000:LED-007").await.unwrap();
+    assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+    let store = PersistedEventStore::<_, Lead>::new_event_store(PostgresEventRepository::new(cell.appender.clone()));
+    let mut theirs = store.load_aggregate("TNT-000:LED-007").await.unwrap();
+    let stream = StreamId::new("Lead", "TNT-000".parse().unwrap(), "LED-007");
+    let ours = world.app.store.streams().load::<Lead>(&stream).await.unwrap();
+    assert_eq!((theirs.aggregate(), ours.version), (&mut ours.state.clone(), 3));
+}
+
+#[tokio::test]
+async fn the_writing_role_can_neither_change_nor_remove_an_event() {
+    let world = World::start().await;
+    world.business("ACME").await;
+    let cell = world.app.database.cells().next().unwrap();
+    for statement in ["update events set payload = '{}'", "delete from events", "truncate events"] {
+        for pool in [&cell.appender, &cell.projector, &cell.request, &cell.founder, &cell.sign_in] {
+            let refused = sqlx::query(statement).execute(pool).await.unwrap_err();
+            assert_eq!(refused.as_database_error().unwrap().code().as_deref(), Some("42501"), "{statement}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_database_shows_a_request_nothing_until_it_says_whose() {
+    let world = World::start().await;
+    busy(&world).await;
+    let request = &world.app.database.cells().next().unwrap().request;
+    for table in ["events", "leads", "lead_versions", "users", "tenants", "activity", "customers", "tenant_heads"] {
+        let seen: i64 = sqlx::query_scalar(&format!("select count(*) from {table}")).fetch_one(request).await.unwrap();
+        assert_eq!(seen, 0, "{table}");
+    }
+    let mut transaction = request.begin().await.unwrap();
+    sqlx::query("select set_config('devhub.tenant_id', 'TNT-001', true)").execute(&mut *transaction).await.unwrap();
+    let tenants: Vec<String> =
+        sqlx::query_scalar("select distinct tenant_id from events").fetch_all(&mut *transaction).await.unwrap();
+    assert_eq!(tenants, ["TNT-001"]);
+    let refused =
+        sqlx::query("insert into leads (tenant_id, id) values ('TNT-001', 'LED-999')").execute(&mut *transaction).await;
+    assert!(refused.is_err());
+}
