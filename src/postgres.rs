@@ -327,6 +327,7 @@ async fn survivor(home: &Home, data: &Path) -> Result<Option<Postmaster>, Cluste
             None => return Ok(None),
             Some(server) if !server.is_alive(data) => {
                 Postmaster::declare_dead(data)?;
+                server.leave_socket();
                 return Ok(None);
             }
             Some(server) if server.is_ready() && answers(&server.sockets).await => return Ok(Some(server)),

@@ -95,20 +95,31 @@ struct RegisterOwner {
     password: SecretString,
 }
 
-/// A business that has come, its owner, and the owner's tokens.
+/// Somebody who is signed in: who they are, where they work, and the tokens to act with.
 #[derive(Debug, Serialize, ToSchema)]
-struct Registered {
+struct SignedIn {
     /// The business.
     tenant: TenantView,
-    /// Its owner.
+    /// The person.
     user: UserView,
     #[serde(flatten)]
     tokens: Tokens,
 }
 
+impl SignedIn {
+    /// Opens a session for somebody who has proved who they are.
+    async fn open(app: &App, guest: &Guest, tenant: TenantId, user: UserId) -> Result<Self, Problem> {
+        let tokens = sign_in::open(app, &guest.origin, tenant, user).await?;
+        let scope = TenantScope::of(tenant);
+        let tenant = row_in::<Tenants>(app, scope, &tenant.to_string()).await?;
+        let user = row_in::<Users>(app, scope, &user.to_string()).await?;
+        Ok(Self { tenant: tenant.into(), user: user.into(), tokens })
+    }
+}
+
 /// Register a business, with its first owner, who is signed in at once.
 #[utoipa::path(post, path = "/api/auth/register-business", security(()), request_body = RegisterBusiness,
-    responses((status = 201, body = Registered)))]
+    responses((status = 201, body = SignedIn)))]
 async fn register_business(
     State(app): State<App>,
     guest: Guest,
@@ -162,11 +173,7 @@ async fn register_business(
             return Err(problem);
         }
     };
-    let tokens = sign_in::open(&app, &guest.origin, tenant, FIRST_OWNER).await?;
-    let scope = TenantScope::of(tenant);
-    let tenant_row = row_in::<Tenants>(&app, scope, &tenant.to_string()).await?;
-    let user_row = row_in::<Users>(&app, scope, &FIRST_OWNER.to_string()).await?;
-    let registered = Registered { tenant: tenant_row.into(), user: user_row.into(), tokens };
+    let registered = SignedIn::open(&app, &guest, tenant, FIRST_OWNER).await?;
     Ok((StatusCode::CREATED, position(&receipt), [(header::LOCATION, "/api/tenant")], Json(registered)).into_response())
 }
 
@@ -208,12 +215,12 @@ struct Login {
 
 /// Sign in.
 #[utoipa::path(post, path = "/api/auth/login", security(()), request_body = Login,
-    responses((status = 200, body = Tokens)))]
-async fn login(State(app): State<App>, guest: Guest, Json(body): Json<Login>) -> Result<Json<Tokens>, Problem> {
+    responses((status = 200, body = SignedIn)))]
+async fn login(State(app): State<App>, guest: Guest, Json(body): Json<Login>) -> Result<Json<SignedIn>, Problem> {
     // What is no address belongs to nobody, and is refused in the same way and time as one that does not.
     let key = body.email.parse::<Email>().map_or_else(|_| body.email.trim().to_lowercase(), |email| email.key());
     match app.access.authenticate(&key, body.password, &guest.origin).await {
-        Ok((tenant, user)) => sign_in::open(&app, &guest.origin, tenant, user).await.map(Json),
+        Ok((tenant, user)) => SignedIn::open(&app, &guest, tenant, user).await.map(Json),
         Err(SignInRefused::Wrong { account }) => {
             if let Some((tenant, user)) = account {
                 note_failure(&app, &guest, tenant, user);
@@ -297,12 +304,12 @@ struct AcceptInvitation {
 
 /// Accept an invitation: choose a password, and be signed in.
 #[utoipa::path(post, path = "/api/auth/accept-invitation", security(()), request_body = AcceptInvitation,
-    responses((status = 200, body = Tokens)))]
+    responses((status = 200, body = SignedIn)))]
 async fn accept_invitation(
     State(app): State<App>,
     guest: Guest,
     Json(body): Json<AcceptInvitation>,
-) -> Result<Json<Tokens>, Problem> {
+) -> Result<Json<SignedIn>, Problem> {
     let (pool, now) = (&app.access.pool, app.clock.now());
     let (tenant, user) = invitations::find(pool, &body.token, now).await.map_err(not_accepted)?;
     let cell = &app.database.cell_of(tenant).sign_in;
@@ -316,7 +323,7 @@ async fn accept_invitation(
     credentials::store(&mut *transaction, tenant, user, &credential, now).await?;
     accept(&app, &guest, tenant, user, invited.role).await?;
     transaction.commit().await?;
-    sign_in::open(&app, &guest.origin, tenant, user).await.map(Json)
+    SignedIn::open(&app, &guest, tenant, user).await.map(Json)
 }
 
 /// The user comes; whoever came before, and holds an invitation that is still good, was interrupted then.

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::ClusterError;
+use super::{ClusterError, PORT};
 
 /// A process id that no system hands out (Linux ends at 2^22, macOS at 99,998).
 const NOBODY: &str = "2147483647";
@@ -58,6 +58,14 @@ impl Postmaster {
         let text = fs::read_to_string(&path).map_err(ClusterError::io("read", &path))?;
         let rest = text.split_once('\n').map(|(_, rest)| rest).unwrap_or_default();
         fs::write(&path, format!("{NOBODY}\n{rest}")).map_err(ClusterError::io("write", &path))
+    }
+
+    /// Takes the dead server's lock off its socket, for the same reason: PostgreSQL trusts the number in it. The
+    /// folder is ours alone, so nobody else can hold it.
+    pub(super) fn leave_socket(&self) {
+        let lock = Path::new(&self.sockets).join(format!(".s.PGSQL.{PORT}.lock"));
+        // What is not there, or cannot be removed, the next server complains about by itself.
+        let _ = fs::remove_file(lock);
     }
 }
 

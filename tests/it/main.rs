@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod auth;
 mod cluster;
 mod dependencies;
 mod house;

@@ -57,7 +57,26 @@ static LEADS: ListSpec = ListSpec { search: &["name"], ..ListSpec::new("leads", 
 fn document() -> Value {
     let router: OpenApiRouter =
         OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(change)).routes(routes!(auth::list));
-    complete(&router.into_openapi(), &[("/api/leads", &LEADS)]).unwrap()
+    let mut document = complete(&router.into_openapi(), &[("/api/leads", &LEADS)]).unwrap();
+    let components = document["components"].clone();
+    resolve(&mut document["paths"], &components);
+    document
+}
+
+/// Puts the shared headers, responses and parameters back to where they are referred to.
+fn resolve(value: &mut Value, components: &Value) {
+    if let Some(place) = value.get("$ref").and_then(Value::as_str).and_then(|place| place.strip_prefix("#/components/"))
+    {
+        let (section, name) = place.split_once('/').unwrap();
+        if section != "schemas" {
+            *value = components[section][name].clone();
+        }
+    }
+    match value {
+        Value::Object(members) => members.values_mut().for_each(|member| resolve(member, components)),
+        Value::Array(items) => items.iter_mut().for_each(|item| resolve(item, components)),
+        _ => {}
+    }
 }
 
 fn statuses(operation: &Value) -> Vec<&str> {
