@@ -12,12 +12,14 @@
 mod access;
 mod auth;
 mod cluster;
+mod contract;
 mod dependencies;
 mod house;
 mod isolation;
 mod leads;
 mod lists;
 mod log;
+mod people;
 mod postgres;
 mod walk;
 mod world;
