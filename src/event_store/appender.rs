@@ -30,6 +30,11 @@ const BATCH_EVENTS: usize = 1_000;
 /// Times a batch is taken again after another process got in between, before its commands fail.
 const ATTEMPTS: usize = 5;
 
+/// The channel on which other processes hear that there is something new.
+pub const CHANNEL: &str = "devhub_log";
+/// The pause between two announcements.
+const ANNOUNCE_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// What is waiting.
 pub(super) struct Job {
     pub ask: Ask,
@@ -80,6 +85,8 @@ impl Appender {
     pub fn start(pool: PgPool, cell: Arc<str>, clock: Clock) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (head_sender, head) = watch::channel(0);
+        // Ends with the writer, which holds the other end of the channel.
+        tokio::spawn(announce(pool.clone(), head_sender.subscribe()));
         let writer = Writer { pool, cell, clock, known: Known::default(), head: head_sender };
         let task = tokio::spawn(writer.run(jobs));
         (Self { queue, head }, task)
@@ -120,6 +127,20 @@ impl Appender {
     #[must_use]
     pub fn head(&self) -> watch::Receiver<i64> {
         self.head.clone()
+    }
+}
+
+/// Tells other processes that there is something new: at most once a pause, outside of any append, since a
+/// notification takes a lock of the whole server. A hint only; every reader also polls.
+async fn announce(pool: PgPool, mut head: watch::Receiver<i64>) {
+    while head.changed().await.is_ok() {
+        let position = *head.borrow_and_update();
+        let told =
+            sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(position.to_string()).execute(&pool).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "other processes were not told of position {position}: {error}");
+        }
+        tokio::time::sleep(ANNOUNCE_EVERY).await;
     }
 }
 

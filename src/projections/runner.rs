@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::fact::{Fact, NotUnderstood};
 use super::model::{FoldError, Model, Part};
 use crate::clock::Clock;
+use crate::event_store::appender::CHANNEL;
 use crate::event_store::reader::events_after;
 
 /// Events folded and written at once.
@@ -32,8 +33,6 @@ const LEASE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 /// The pause after a failure.
 const BACK_OFF: Duration = Duration::from_millis(500);
-/// The channel on which appenders say that there is something new.
-pub const CHANNEL: &str = "devhub_log";
 
 /// How far the read models of a cell are, and whether something holds them up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

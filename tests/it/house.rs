@@ -32,6 +32,31 @@ fn imports_run_one_way() {
     assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
 
+/// Where the right to a tenant's data is established: a token was verified, a password, invitation or support session
+/// was accepted, or the process acts for a tenant itself.
+const SCOPES_ARE_MADE_IN: [&str; 7] = [
+    "src/api/auth.rs",
+    "src/api/caller.rs",
+    "src/api/me.rs",
+    "src/api/sign_in.rs",
+    "src/api/support.rs",
+    "src/founding.rs",
+    "src/samples/mod.rs",
+];
+
+#[test]
+fn a_tenant_scope_is_made_only_where_the_right_to_it_is_known() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makes = |file: &PathBuf| fs::read_to_string(file).unwrap().contains("TenantScope::of(");
+    let mut found: Vec<String> = sources()
+        .into_iter()
+        .filter(makes)
+        .map(|file| file.strip_prefix(root).unwrap_or(&file).display().to_string())
+        .collect();
+    found.sort();
+    assert_eq!(found, SCOPES_ARE_MADE_IN);
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let mut left = Vec::new();

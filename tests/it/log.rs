@@ -149,3 +149,40 @@ async fn the_database_shows_a_request_nothing_until_it_says_whose() {
         sqlx::query("insert into leads (tenant_id, id) values ('TNT-001', 'LED-999')").execute(&mut *transaction).await;
     assert!(refused.is_err());
 }
+
+#[tokio::test]
+async fn two_servers_share_a_database_and_count_every_event_once() {
+    let world = World::start().await;
+    let second = world.second_server().await;
+    let here = world.business("ACME").await;
+    let there = here.at(&second);
+    let work = (0..80).map(|n| {
+        let (client, other) = if n % 2 == 0 { (here.clone(), there.clone()) } else { (there.clone(), here.clone()) };
+        tokio::spawn(async move {
+            let written = client.post("/api/leads", json!({"name": format!("Lead {n}")})).await;
+            let position = written.header("devhub-position").unwrap().to_owned();
+            let id = written.created();
+            // The other server shows it once it is asked to wait for it.
+            let wait = [("devhub-min-position", position.as_str())];
+            let path = format!("/api/leads/{id}");
+            other.send(axum::http::Method::GET, &path, &wait, None).await.ok();
+            other.post(&format!("{path}/stage"), json!({"stage": "contacted"})).await.ok();
+            id
+        })
+    });
+    let ids: std::collections::BTreeSet<String> =
+        futures::future::join_all(work).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(ids.len(), 80);
+    let events = log(&world).await;
+    assert!(events.iter().zip(1..).all(|(event, position)| event.position == position));
+    let head = events.last().unwrap().position;
+    second.app.projections.reached(head, std::time::Duration::from_secs(30)).await.unwrap();
+    let pool = PgPool::connect(&world.url).await.unwrap();
+    let counted: (i64, i64) = sqlx::query_as(
+        "select (select count(*) from cell_000.activity), (select count(*) from cell_000.lead_versions)",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(counted, (head, 160));
+}

@@ -164,3 +164,28 @@ async fn what_breaks_the_rules_of_http_is_a_problem_too() {
     let far = [("devhub-min-position", "999999")];
     owner.send(Method::GET, "/api/leads", &far, None).await.problem(503, "projection_lagging");
 }
+
+#[tokio::test]
+async fn what_happened_is_found_by_type_and_leaves_as_lines_or_a_table() {
+    let world = World::start().await;
+    let owner = world.business("ACME").await;
+    for name in ["Ada", "Bo", "Cy"] {
+        owner.post("/api/leads", json!({"name": name})).await.created();
+    }
+    owner.post("/api/leads/LED-001/stage", json!({"stage": "contacted"})).await.ok();
+    for filter in ["type=LeadCaptured", "type=devhub.lead.captured.v1"] {
+        let found = owner.get(&format!("/api/events?{filter}")).await.ok();
+        let subjects: Vec<_> = found["data"].as_array().unwrap().iter().map(|event| event["subject"].clone()).collect();
+        assert_eq!(subjects, ["LED-002", "LED-001", "LED-000"], "{filter}");
+    }
+    let lines = [("accept", "application/x-ndjson")];
+    let streamed = owner.send(Method::GET, "/api/events?type=LeadCaptured", &lines, None).await;
+    assert_eq!(streamed.text.lines().filter(|line| line.contains("devhub.lead.captured.v1")).count(), 3);
+    let table = [("accept", "text/csv")];
+    let exported = owner.send(Method::GET, "/api/events?type=LeadStageChanged", &table, None).await;
+    assert!(exported.header("content-type").unwrap().starts_with("text/csv"));
+    assert_eq!(exported.text.lines().count(), 2, "{}", exported.text);
+    let bo = owner.employee("bo", "sales").await;
+    let own = bo.get("/api/events").await.ok();
+    assert!(own["data"].as_array().unwrap().iter().all(|event| event["actorid"].as_str().unwrap().ends_with(bo.id())));
+}

@@ -32,6 +32,7 @@ pub struct World {
     pub router: Router,
     pub clock: Clock,
     pub url: String,
+    master: MasterKey,
 }
 
 /// A client: nobody, a person, or a program.
@@ -75,12 +76,24 @@ impl World {
     /// A server on a database that may have been used before.
     pub async fn on(url: String, clock: Clock, master: MasterKey, limits: RateLimits) -> Self {
         let database = Database::connect(&url).await.unwrap();
-        let (app, tasks) = App::start(database, clock.clone(), master, limits).await.unwrap();
+        let (app, tasks) = App::start(database, clock.clone(), master.clone(), limits).await.unwrap();
         // The tasks end with the runtime of the test.
         std::mem::forget(tasks);
         founding::found(&app, FOUNDER, Some(&SecretString::from(PASSWORD))).await.unwrap();
         let router = api::router(&app).unwrap();
-        Self { app, router, clock, url }
+        Self { app, router, clock, url, master }
+    }
+
+    /// Another server on the same database.
+    pub async fn second_server(&self) -> Self {
+        let many = 1_000_000.try_into().unwrap();
+        let limits = RateLimits {
+            user_per_minute: many,
+            tenant_per_minute: many,
+            sign_in_per_minute: many,
+            behind_proxy: false,
+        };
+        Self::on(self.url.clone(), self.clock.clone(), self.master.clone(), limits).await
     }
 
     /// Somebody who has not signed in.
@@ -141,6 +154,11 @@ impl Client {
             tenant: text(&body["tenant"]["id"]),
             people: std::sync::Arc::clone(&self.people),
         }
+    }
+
+    /// The same person at another server.
+    pub fn at(&self, world: &World) -> Self {
+        Self { router: world.router.clone(), ..self.clone() }
     }
 
     /// The same connection with another token.
