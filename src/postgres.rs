@@ -138,6 +138,7 @@ impl PrivateCluster {
             Some(server) => (server.pid, server.sockets),
             None => {
                 let sockets = home.sockets()?;
+                postmaster::clear_socket(&sockets);
                 let pid = launch::launch(&home, &data, &installation, options, &sockets).await?;
                 (pid, sockets)
             }
@@ -327,7 +328,6 @@ async fn survivor(home: &Home, data: &Path) -> Result<Option<Postmaster>, Cluste
             None => return Ok(None),
             Some(server) if !server.is_alive(data) => {
                 Postmaster::declare_dead(data)?;
-                server.leave_socket();
                 return Ok(None);
             }
             Some(server) if server.is_ready() && answers(&server.sockets).await => return Ok(Some(server)),

@@ -59,14 +59,13 @@ impl Postmaster {
         let rest = text.split_once('\n').map(|(_, rest)| rest).unwrap_or_default();
         fs::write(&path, format!("{NOBODY}\n{rest}")).map_err(ClusterError::io("write", &path))
     }
+}
 
-    /// Takes the dead server's lock off its socket, for the same reason: PostgreSQL trusts the number in it. The
-    /// folder is ours alone, so nobody else can hold it.
-    pub(super) fn leave_socket(&self) {
-        let lock = Path::new(&self.sockets).join(format!(".s.PGSQL.{PORT}.lock"));
-        // What is not there, or cannot be removed, the next server complains about by itself.
-        let _ = fs::remove_file(lock);
-    }
+/// Takes a dead server's lock off the socket, for no server of this folder is alive: PostgreSQL trusts the number in
+/// it alone, as in its other file. The folder is ours and locked by us, so nobody else can hold it.
+pub(super) fn clear_socket(sockets: &str) {
+    // What is not there, or cannot be removed, the next server complains about by itself.
+    let _ = fs::remove_file(Path::new(sockets).join(format!(".s.PGSQL.{PORT}.lock")));
 }
 
 fn file(data: &Path) -> PathBuf {
