@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::append::{Append, AppendError, Appended};
 use super::batch::{Known, Outcome, write_at_once, write_locked};
@@ -23,6 +23,8 @@ use crate::clock::Clock;
 
 /// Commands that may wait before further ones are turned away.
 const QUEUE: usize = 4_096;
+/// Commands of all that is appended in bulk that may wait at once: the rest of the queue is everybody else's.
+const BULK: usize = QUEUE / 2;
 /// Commands written in one transaction at most.
 const BATCH_COMMANDS: usize = 256;
 /// Events written in one transaction at most, unless a single command has more.
@@ -39,6 +41,16 @@ const ANNOUNCE_EVERY: std::time::Duration = std::time::Duration::from_millis(10)
 pub(super) struct Job {
     pub ask: Ask,
     pub answer: oneshot::Sender<Result<Answer, AppendError>>,
+    /// The place in the queue that it gives back, if it came in bulk.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Job {
+    /// Whether it came in bulk: decided beforehand and not to be decided again, so that only the exact reason for
+    /// a refusal is of use.
+    pub fn in_bulk(&self) -> bool {
+        self.place.is_some()
+    }
 }
 
 pub(super) enum Ask {
@@ -49,20 +61,26 @@ pub(super) enum Ask {
         kind: &'static str,
         count: u32,
     },
+    /// That no number of a kind below this is given any more.
+    Reserve {
+        tenant: TenantId,
+        kind: &'static str,
+        at_least: u32,
+    },
 }
 
 impl Ask {
-    fn tenant(&self) -> TenantId {
+    pub fn tenant(&self) -> TenantId {
         match self {
             Self::Append(append) => append.tenant,
-            Self::Numbers { tenant, .. } => *tenant,
+            Self::Numbers { tenant, .. } | Self::Reserve { tenant, .. } => *tenant,
         }
     }
 
     fn events(&self) -> usize {
         match self {
             Self::Append(append) => append.writes.iter().map(|write| write.events.len()).sum(),
-            Self::Numbers { .. } => 0,
+            Self::Numbers { .. } | Self::Reserve { .. } => 0,
         }
     }
 }
@@ -70,12 +88,14 @@ impl Ask {
 pub(super) enum Answer {
     Appended(Appended),
     First(i64),
+    Reserved,
 }
 
 /// The handle that commands use.
 #[derive(Clone)]
 pub struct Appender {
     queue: mpsc::Sender<Job>,
+    bulk: Arc<Semaphore>,
     head: watch::Receiver<i64>,
 }
 
@@ -89,7 +109,7 @@ impl Appender {
         tokio::spawn(announce(pool.clone(), head_sender.subscribe()));
         let writer = Writer { pool, cell, clock, known: Known::default(), head: head_sender };
         let task = tokio::spawn(writer.run(jobs));
-        (Self { queue, head }, task)
+        (Self { queue, bulk: Arc::new(Semaphore::new(BULK)), head }, task)
     }
 
     /// Stores one command's outcome.
@@ -97,10 +117,31 @@ impl Appender {
     /// # Errors
     /// [`AppendError`]: nothing was stored, except that after [`AppendError::Store`] it may have been.
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        match self.ask(Ask::Append(Box::new(append))).await? {
-            Answer::Appended(appended) => Ok(appended),
-            Answer::First(_) => Err(AppendError::Stopped),
+        appended(self.ask(Ask::Append(Box::new(append))).await)
+    }
+
+    /// Stores many commands' outcomes, and says of each, in the order given, what came of it. Those of one tenant
+    /// are stored in that order, so one may build on another (`expected`) before that is answered; if that other
+    /// is refused, so is what builds on it.
+    ///
+    /// As much of it waits in the queue as fills the batches, and the rest waits for a place: others come in
+    /// between, none is turned away for it. What was begun is finished even if the future is dropped.
+    pub async fn append_all(&self, appends: Vec<Append>) -> Vec<Result<Appended, AppendError>> {
+        let mut answers = Vec::with_capacity(appends.len());
+        for append in appends {
+            let (answer, answered) = oneshot::channel();
+            // Neither can fail before the appender has stopped, and then the dropped answer says so.
+            if let Ok(place) = Arc::clone(&self.bulk).acquire_owned().await {
+                let job = Job { ask: Ask::Append(Box::new(append)), answer, place: Some(place) };
+                let _ = self.queue.send(job).await;
+            }
+            answers.push(answered);
         }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answered in answers {
+            outcomes.push(appended(answered.await.unwrap_or(Err(AppendError::Stopped))));
+        }
+        outcomes
     }
 
     /// Takes `count` numbers of `kind` for `tenant` and returns the first. They are never given again.
@@ -110,13 +151,26 @@ impl Appender {
     pub async fn numbers(&self, tenant: TenantId, kind: &'static str, count: u32) -> Result<u32, AppendError> {
         match self.ask(Ask::Numbers { tenant, kind, count }).await? {
             Answer::First(first) => u32::try_from(first).map_err(|_| AppendError::Overloaded),
-            Answer::Appended(_) => Err(AppendError::Stopped),
+            Answer::Appended(_) | Answer::Reserved => Err(AppendError::Stopped),
         }
+    }
+
+    /// Sees to it that no number of `kind` below `at_least` is given any more.
+    ///
+    /// # Errors
+    /// [`AppendError`] if the store cannot be reached.
+    pub async fn reserve_numbers(
+        &self,
+        tenant: TenantId,
+        kind: &'static str,
+        at_least: u32,
+    ) -> Result<(), AppendError> {
+        self.ask(Ask::Reserve { tenant, kind, at_least }).await.map(drop)
     }
 
     async fn ask(&self, ask: Ask) -> Result<Answer, AppendError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Job { ask, answer }).map_err(|refused| match refused {
+        self.queue.try_send(Job { ask, answer, place: None }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::Stopped,
         })?;
@@ -127,6 +181,14 @@ impl Appender {
     #[must_use]
     pub fn head(&self) -> watch::Receiver<i64> {
         self.head.clone()
+    }
+}
+
+/// What an append was answered.
+fn appended(answer: Result<Answer, AppendError>) -> Result<Appended, AppendError> {
+    match answer? {
+        Answer::Appended(appended) => Ok(appended),
+        Answer::First(_) | Answer::Reserved => Err(AppendError::Stopped),
     }
 }
 
@@ -273,7 +335,7 @@ mod tests {
 
     fn job(tenant: u32) -> Job {
         let ask = Ask::Numbers { tenant: TenantId::Business(tenant), kind: "LED", count: 1 };
-        Job { ask, answer: oneshot::channel().0 }
+        Job { ask, answer: oneshot::channel().0, place: None }
     }
 
     #[test]

@@ -79,6 +79,8 @@ struct Batch<'a> {
     taken: HashSet<(TenantId, ClaimKind, String)>,
     released: HashSet<(TenantId, ClaimKind, String)>,
     keys: HashSet<(String, String)>,
+    /// Streams whose version is not known: the event that a write builds on must be there.
+    unverified: Vec<(StreamId, i64)>,
     columns: Columns,
     answers: Vec<Result<Answer, AppendError>>,
 }
@@ -124,7 +126,13 @@ enum Refused {
 
 const WRITE: &str = "
 with head as (
-    update cell_head set position = $2, recorded_at = $3 where cell = $1 and position = $4 returning cell
+    update cell_head set position = $2, recorded_at = $3
+    where cell = $1 and position = $4 and not exists (
+        select from unnest($38::text[], $39::text[], $40::bigint[]) as b (aggregate_type, aggregate_id, sequence)
+        where not exists (select from events e where e.aggregate_type = b.aggregate_type
+                           and e.aggregate_id = b.aggregate_id and e.sequence = b.sequence)
+    )
+    returning cell
 ), new_events as (
     insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
                         tenant_id, position, tenant_position, event_id, occurred_at, recorded_at, hash)
@@ -181,7 +189,7 @@ pub(super) async fn write_at_once(
 
     let mut batch = Batch::new(known, None, now);
     for job in jobs {
-        match batch.add(0, &job.ask) {
+        match batch.add(0, job) {
             Ok(answer) => batch.answers.push(Ok(answer)),
             Err(Refused::With(error)) => batch.answers.push(Err(error)),
             Err(Refused::Unknown) => return Ok(Outcome::TakeTheLock),
@@ -218,7 +226,7 @@ pub(super) async fn write_locked(
 
     let mut batch = Batch::new(known, Some(&facts), now);
     for (index, job) in jobs.iter().enumerate() {
-        match batch.add(index, &job.ask) {
+        match batch.add(index, job) {
             Ok(answer) => batch.answers.push(Ok(answer)),
             Err(Refused::With(error)) => batch.answers.push(Err(error)),
             Err(Refused::Unknown) => batch.answers.push(Err(AppendError::Conflict("what this relied on".into()))),
@@ -259,16 +267,29 @@ impl<'a> Batch<'a> {
             taken: HashSet::new(),
             released: HashSet::new(),
             keys: HashSet::new(),
+            unverified: Vec::new(),
             columns: Columns::default(),
             answers: Vec::new(),
         }
     }
 
-    fn add(&mut self, index: usize, ask: &Ask) -> Result<Answer, Refused> {
-        match ask {
+    fn add(&mut self, index: usize, job: &Job) -> Result<Answer, Refused> {
+        match &job.ask {
             Ask::Numbers { tenant, kind, count } => Ok(Answer::First(self.take_numbers(*tenant, kind, *count))),
+            Ask::Reserve { tenant, kind, at_least } => {
+                self.pass_numbers(*tenant, kind, i64::from(*at_least));
+                Ok(Answer::Reserved)
+            }
             Ask::Append(append) => {
-                self.check(index, append)?;
+                self.check(index, append).map_err(|refused| match refused {
+                    // Of something repeated, the key says so; the versions only say that it comes too late.
+                    Refused::With(AppendError::Conflict(_))
+                        if job.in_bulk() && append.idempotency.is_some() && self.facts.is_none() =>
+                    {
+                        Refused::Unknown
+                    }
+                    refused => refused,
+                })?;
                 Ok(Answer::Appended(self.stage(append)))
             }
         }
@@ -276,6 +297,12 @@ impl<'a> Batch<'a> {
 
     /// Everything that could speak against a command, before any of it is staged.
     fn check(&self, index: usize, append: &Append) -> Result<(), Refused> {
+        if let Some(IdempotencyClaim { actor, key, .. }) = &append.idempotency {
+            let entry = (actor.clone(), key.clone());
+            if self.keys.contains(&entry) || self.facts.is_some_and(|facts| facts.keys.contains(&entry)) {
+                return Err(Refused::With(AppendError::KeyUsed));
+            }
+        }
         if append.condition.is_some() {
             let facts = self.facts.ok_or(Refused::Unknown)?;
             if facts.broken_conditions.contains(&index) || self.columns.tenant_id.contains(&append.tenant.to_string()) {
@@ -294,12 +321,6 @@ impl<'a> Batch<'a> {
                 && self.version(stream).is_some_and(|version| version != write.expected)
             {
                 return Err(Refused::With(AppendError::Conflict(stream.to_string())));
-            }
-        }
-        if let Some(IdempotencyClaim { actor, key, .. }) = &append.idempotency {
-            let entry = (actor.clone(), key.clone());
-            if self.keys.contains(&entry) || self.facts.is_some_and(|facts| facts.keys.contains(&entry)) {
-                return Err(Refused::With(AppendError::KeyUsed));
             }
         }
         self.check_claims(append)
@@ -355,8 +376,13 @@ impl<'a> Batch<'a> {
     /// A stream that was given its own name: its number is never given to another.
     fn pass_number(&mut self, stream: &StreamId) {
         let Some((kind, number)) = numbered(&stream.local) else { return };
-        if self.counter(stream.tenant, kind) <= number {
-            self.counters.insert((stream.tenant, kind), number + 1);
+        self.pass_numbers(stream.tenant, kind, number + 1);
+    }
+
+    /// The next number of a kind is `next`, unless it is higher already.
+    fn pass_numbers(&mut self, tenant: TenantId, kind: &'static str, next: i64) {
+        if self.counter(tenant, kind) < next {
+            self.counters.insert((tenant, kind), next);
         }
     }
 
@@ -394,6 +420,8 @@ impl<'a> Batch<'a> {
             Target::Named(stream) => {
                 if write.expected == 0 {
                     self.pass_number(stream);
+                } else if self.version(stream).is_none() {
+                    self.unverified.push((stream.clone(), write.expected));
                 }
                 stream.clone()
             }
@@ -491,6 +519,12 @@ impl<'a> Batch<'a> {
             counter_kind.push(*kind);
             counter_next.push(*next);
         }
+        let (mut base_type, mut base_id, mut base_sequence) = (Vec::new(), Vec::new(), Vec::new());
+        for (stream, sequence) in &self.unverified {
+            base_type.push(stream.aggregate_type);
+            base_id.push(stream.aggregate_id());
+            base_sequence.push(*sequence);
+        }
         let advanced: i64 = sqlx::query_scalar(WRITE)
             .bind(cell)
             .bind(self.position)
@@ -529,6 +563,9 @@ impl<'a> Batch<'a> {
             .bind(c.key_hash)
             .bind(c.key_position)
             .bind(c.key_correlation)
+            .bind(base_type)
+            .bind(base_id)
+            .bind(base_sequence)
             .fetch_one(connection)
             .await?;
         Ok(advanced == 1)
@@ -662,14 +699,8 @@ async fn read_head(connection: &mut PgConnection, cell: &str, lock: &str) -> sql
 
 /// Reads the heads and counters of tenants that are not known yet.
 async fn learn_heads(connection: &mut PgConnection, known: &mut Known, jobs: &[Job]) -> sqlx::Result<()> {
-    let mut missing: Vec<TenantId> = jobs
-        .iter()
-        .map(|job| match &job.ask {
-            Ask::Append(append) => append.tenant,
-            Ask::Numbers { tenant, .. } => *tenant,
-        })
-        .filter(|tenant| !known.tenants.contains_key(tenant))
-        .collect();
+    let mut missing: Vec<TenantId> =
+        jobs.iter().map(|job| job.ask.tenant()).filter(|tenant| !known.tenants.contains_key(tenant)).collect();
     missing.sort_unstable();
     missing.dedup();
     if missing.is_empty() {
@@ -743,7 +774,7 @@ async fn learn_versions(connection: &mut PgConnection, known: &mut Known, jobs: 
 fn appends(jobs: &[Job]) -> impl Iterator<Item = (usize, &Append)> {
     jobs.iter().enumerate().filter_map(|(index, job)| match &job.ask {
         Ask::Append(append) => Some((index, append.as_ref())),
-        Ask::Numbers { .. } => None,
+        Ask::Numbers { .. } | Ask::Reserve { .. } => None,
     })
 }
 

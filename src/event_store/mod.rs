@@ -22,7 +22,7 @@ pub mod streams;
 pub mod upcast;
 pub mod work;
 
-pub use append::{AppendError, Appended, Condition, IdempotencyClaim};
+pub use append::{Append, AppendError, Appended, Condition, IdempotencyClaim, NewEvent, StreamWrite};
 pub use cell::{Cell, Database, MigrateError, migrate};
 pub use envelope::{Actor, Context, Recorded};
 pub use scope::TenantScope;
@@ -65,6 +65,28 @@ impl EventStore {
     /// [`AppendError`] if the store cannot be reached.
     pub async fn numbers(&self, tenant: TenantId, kind: &'static str, count: u32) -> Result<u32, AppendError> {
         self.appender.numbers(tenant, kind, count).await
+    }
+
+    /// Sees to it that no number of `kind` (LED, INT, …) below `at_least` is given any more: for whoever brings
+    /// ids along. Asking twice does no more than asking once.
+    ///
+    /// # Errors
+    /// [`AppendError`] if the store cannot be reached.
+    pub async fn reserve_numbers(
+        &self,
+        tenant: TenantId,
+        kind: &'static str,
+        at_least: u32,
+    ) -> Result<(), AppendError> {
+        self.appender.reserve_numbers(tenant, kind, at_least).await
+    }
+
+    /// Stores what was decided in bulk, by an import, say: each append whole or not at all, those of one tenant in
+    /// the order given. Answers in that order once all are settled. An append may build on one before it that is
+    /// not stored yet; if that is refused, what builds on it conflicts. However many they are, they take no more
+    /// than half of the appender's queue, so that others are served in between.
+    pub async fn append_all(&self, appends: Vec<Append>) -> Vec<Result<Appended, AppendError>> {
+        self.appender.append_all(appends).await
     }
 
     /// The states of aggregates.

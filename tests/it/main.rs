@@ -11,6 +11,7 @@
 
 mod access;
 mod auth;
+mod bulk;
 mod cluster;
 mod contract;
 mod dependencies;
