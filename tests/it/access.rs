@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use devhub::access::api_keys::{self, ApiKeyRefused, NewApiKey};
 use devhub::access::invitations::{self, InvitationRefused};
+use devhub::access::passwords::{Credential, Scheme};
 use devhub::access::permissions::Permissions;
 use devhub::access::secrets::MasterKey;
 use devhub::access::sessions::{self, Origin, RefreshRefused, SupportVisit};
@@ -43,6 +44,13 @@ async fn access() -> Access {
 /// An access with one user who signs in with this address and password.
 async fn access_with(email_key: &str, password: &str) -> Access {
     let access = access().await;
+    let credential = access.passwords.hash(password.into()).await.unwrap();
+    enter(&access, email_key, &credential).await;
+    access
+}
+
+/// Lets Ada sign in with this address and credential.
+async fn enter(access: &Access, email_key: &str, credential: &Credential) {
     sqlx::query("insert into platform.logins (email_key, tenant_id, user_id) values ($1, $2, $3)")
         .bind(email_key)
         .bind(ACME.to_string())
@@ -50,9 +58,7 @@ async fn access_with(email_key: &str, password: &str) -> Access {
         .execute(&access.pool)
         .await
         .unwrap();
-    let credential = access.passwords.hash(password.into()).await.unwrap();
-    credentials::store(&access.pool, ACME, ADA, &credential, access.clock.now()).await.unwrap();
-    access
+    credentials::store(&access.pool, ACME, ADA, credential, access.clock.now()).await.unwrap();
 }
 
 fn employee() -> Permissions {
@@ -71,6 +77,47 @@ async fn the_right_password_signs_in_and_what_is_wrong_is_not_told() {
     assert_eq!(wrong.to_string(), unknown.to_string());
     assert!(matches!(wrong, SignInRefused::Wrong { account: Some((ACME, ADA)) }));
     assert!(matches!(unknown, SignInRefused::Wrong { account: None }));
+}
+
+/// `legacy-password-1`, as the old system hashed it.
+const LEGACY_HASH: &str = "$2b$04$abcdefghijklmnopqrstuuqfuAqhLdQgVWgBIkuN2B/KNKiFWwsIm";
+
+#[tokio::test]
+async fn a_hash_of_the_old_system_signs_in_once_and_is_replaced() {
+    let access = access().await;
+    let old = Credential::from_bcrypt(LEGACY_HASH).unwrap();
+    enter(&access, "ada@acme.example", &old).await;
+    let kept = async || credentials::load(&access.pool, ACME, ADA).await.unwrap().unwrap();
+    let sign_in = async |password: &str| {
+        access.authenticate("ada@acme.example", password.into(), &Origin::default()).await
+    };
+    for wrong in ["legacy-password-2", "legacy-password-1\0", "", &"legacy-password-1".repeat(9)] {
+        assert!(matches!(sign_in(wrong).await, Err(SignInRefused::Wrong { .. })), "{wrong:?}");
+    }
+    assert_eq!(kept().await.scheme, Scheme::Bcrypt);
+
+    // The same password twice at the same moment: both are right, and one hash stands.
+    let (first, second) = tokio::join!(sign_in("legacy-password-1"), sign_in("legacy-password-1"));
+    assert_eq!((first.unwrap(), second.unwrap()), ((ACME, ADA), (ACME, ADA)));
+    let new = kept().await;
+    assert_eq!(new.scheme, Scheme::Argon2id);
+    assert!(new.hash.expose_secret().starts_with("$argon2id$"));
+    sign_in("legacy-password-1").await.unwrap();
+    assert_eq!(kept().await.hash.expose_secret(), new.hash.expose_secret());
+    assert!(matches!(sign_in("legacy-password-2").await, Err(SignInRefused::Wrong { .. })));
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_meanwhile_is_not_overwritten() {
+    let access = access().await;
+    let old = Credential::from_bcrypt(LEGACY_HASH).unwrap();
+    enter(&access, "ada@acme.example", &old).await;
+    let rehashed = access.passwords.hash("legacy-password-1".into()).await.unwrap();
+    let changed = access.passwords.hash("violet-trams".into()).await.unwrap();
+    credentials::store(&access.pool, ACME, ADA, &changed, access.clock.now()).await.unwrap();
+    credentials::replace(&access.pool, ACME, ADA, &old, &rehashed).await.unwrap();
+    let kept = credentials::load(&access.pool, ACME, ADA).await.unwrap().unwrap();
+    assert_eq!(kept.hash.expose_secret(), changed.hash.expose_secret());
 }
 
 #[tokio::test]
