@@ -27,8 +27,8 @@ use tokens::Claims;
 pub mod api_keys;
 pub mod bcrypt_hash;
 pub mod credentials;
-pub mod invitations;
 pub mod key_ring;
+pub mod one_time_tokens;
 pub mod passwords;
 pub mod permissions;
 mod rows;
@@ -217,7 +217,7 @@ impl Access {
         self.keys.rotate_if_due(&self.pool, now).await?;
         self.keys.forget_old(&self.pool, now).await?;
         sessions::forget_old(&self.pool, now).await?;
-        invitations::forget_old(&self.pool, now).await?;
+        one_time_tokens::forget_old(&self.pool, now).await?;
         throttle::forget_old(&self.pool, now).await?;
         Ok(())
     }

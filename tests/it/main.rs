@@ -19,6 +19,7 @@ mod isolation;
 mod leads;
 mod lists;
 mod log;
+mod passwords;
 mod people;
 mod postgres;
 mod walk;
