@@ -89,6 +89,33 @@ pub async fn store_first(
     Ok(stored.rows_affected() > 0)
 }
 
+/// Replaces a hash by another of the same password, unless it is no longer there: a password that was changed
+/// meanwhile counts. When the password was chosen stays as it is.
+///
+/// # Errors
+/// The database's.
+pub async fn replace(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    user: UserId,
+    old: &Credential,
+    new: &Credential,
+) -> Result<(), Error> {
+    sqlx::query(
+        "update platform.credentials set scheme = $3, hash = $4
+         where tenant_id = $1 and user_id = $2 and scheme = $5 and hash = $6",
+    )
+    .bind(tenant.to_string())
+    .bind(user.to_string())
+    .bind(<&str>::from(new.scheme))
+    .bind(new.hash.expose_secret())
+    .bind(<&str>::from(old.scheme))
+    .bind(old.hash.expose_secret())
+    .execute(db)
+    .await
+    .map(drop)
+}
+
 /// Takes the credential away: nobody signs in as this user.
 ///
 /// # Errors

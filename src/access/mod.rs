@@ -17,7 +17,7 @@ use crate::aggregates::permission::Role;
 use crate::clock::Clock;
 
 use key_ring::{KeyRing, KeyRingError};
-use passwords::{Passwords, PasswordsError};
+use passwords::{Credential, Passwords, PasswordsError, Scheme};
 use permissions::Permissions;
 use secrets::MasterKey;
 use sessions::{Opened, Origin, Session};
@@ -25,9 +25,10 @@ use throttle::{Key, RetryAfter, ThrottleError};
 use tokens::Claims;
 
 pub mod api_keys;
+pub mod bcrypt_hash;
 pub mod credentials;
-pub mod invitations;
 pub mod key_ring;
+pub mod one_time_tokens;
 pub mod passwords;
 pub mod permissions;
 mod rows;
@@ -106,7 +107,8 @@ impl Access {
     }
 
     /// Who signs in with this e-mail address (as it is compared) and password. Whether the user and the
-    /// tenant are active is the caller's to check, afterwards: only who knows the password may learn it.
+    /// tenant are active is the caller's to check, afterwards: only who knows the password may learn it. A hash of the
+    /// old system is replaced. How long a wrong password takes depends on how the right one is hashed.
     ///
     /// # Errors
     /// See [`SignInRefused`].
@@ -126,10 +128,10 @@ impl Access {
             Some((tenant, user)) => credentials::load(&self.pool, tenant, user).await?,
             None => None,
         };
-        let right = match credential {
-            Some(credential) => self.passwords.verify(credential, password).await?,
+        let right = match &credential {
+            Some(credential) => self.passwords.verify(credential.clone(), password.clone()).await?,
             None => {
-                self.passwords.verify_nothing(password).await?;
+                self.passwords.verify_nothing(password.clone()).await?;
                 false
             }
         };
@@ -138,10 +140,24 @@ impl Access {
                 for key in &keys {
                     throttle::succeeded(&self.pool, key).await?;
                 }
+                if let Some(old) = credential.filter(|credential| credential.scheme == Scheme::Bcrypt) {
+                    self.rehash(account, &old, password).await?;
+                }
                 Ok(account)
             }
             account => Err(SignInRefused::Wrong { account }),
         }
+    }
+
+    /// Hashes a password as passwords are hashed today; it stays the same, so that it is nothing to tell anybody.
+    async fn rehash(
+        &self,
+        (tenant, user): (TenantId, UserId),
+        old: &Credential,
+        password: SecretString,
+    ) -> Result<(), SignInRefused> {
+        let new = self.passwords.hash(password).await?;
+        Ok(credentials::replace(&self.pool, tenant, user, old, &new).await?)
     }
 
     /// Whether this is the user's own password, for changing it. Counted against the account as sign-ins are.
@@ -201,7 +217,7 @@ impl Access {
         self.keys.rotate_if_due(&self.pool, now).await?;
         self.keys.forget_old(&self.pool, now).await?;
         sessions::forget_old(&self.pool, now).await?;
-        invitations::forget_old(&self.pool, now).await?;
+        one_time_tokens::forget_old(&self.pool, now).await?;
         throttle::forget_old(&self.pool, now).await?;
         Ok(())
     }

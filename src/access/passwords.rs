@@ -1,7 +1,8 @@
 //! Passwords: what is accepted as one, how it is hashed, and how it is checked.
 //!
 //! Argon2id with 19 MiB, two passes and one lane (OWASP's first choice), at most as many at once as the
-//! machine has cores, away from the threads that answer requests.
+//! machine has cores, away from the threads that answer requests. What came from the old system is bcrypt until its
+//! owner signs in.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -12,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use strum::{EnumString, IntoStaticStr};
 use tokio::sync::Semaphore;
 
+use super::bcrypt_hash::{BcryptHash, is_real_bcrypt};
 use super::secrets::{SecretsError, random_bytes};
 
 /// The fewest characters of a password.
@@ -102,6 +104,8 @@ pub fn check(password: &SecretString, email: &str) -> Result<(), PasswordRefused
 pub enum Scheme {
     /// A PHC string of Argon2id.
     Argon2id,
+    /// A hash of the old system, `$2b$…`; replaced when its owner signs in.
+    Bcrypt,
 }
 
 /// A hash and how to check it; the password is not in it.
@@ -111,6 +115,14 @@ pub struct Credential {
     pub scheme: Scheme,
     /// The hash as that scheme writes it.
     pub hash: SecretString,
+}
+
+impl Credential {
+    /// A hash of the old system; none if it is not real (see [`is_real_bcrypt`]).
+    #[must_use]
+    pub fn from_bcrypt(hash: &str) -> Option<Self> {
+        is_real_bcrypt(hash).then(|| Self { scheme: Scheme::Bcrypt, hash: hash.into() })
+    }
 }
 
 /// Why a password could be neither hashed nor checked.
@@ -176,11 +188,15 @@ impl Passwords {
                     Err(_) => Err(PasswordsError::Unreadable),
                 }
             }
+            Scheme::Bcrypt => {
+                let hash = BcryptHash::parse(credential.hash.expose_secret()).ok_or(PasswordsError::Unreadable)?;
+                Ok(hash.is_of(password.expose_secret()))
+            }
         })
         .await
     }
 
-    /// Takes as long as [`Self::verify`], for whoever has no password here: the time of an answer must not tell
+    /// Takes as long as [`Self::verify`] with Argon2id, for whoever has no password here: the time of an answer must not tell
     /// whether an e-mail address is known.
     ///
     /// # Errors
@@ -252,9 +268,11 @@ mod tests {
     #[tokio::test]
     async fn an_unreadable_hash_is_an_error_and_not_a_wrong_password() {
         for hash in ["", "temp_password", "$2b$12$dummy_hash"] {
-            let credential = Credential { scheme: Scheme::Argon2id, hash: hash.into() };
-            let verified = Passwords::new(1).verify(credential, "violet-trams".into()).await;
-            assert!(matches!(verified, Err(PasswordsError::Unreadable)), "{hash}");
+            for scheme in [Scheme::Argon2id, Scheme::Bcrypt] {
+                let credential = Credential { scheme, hash: hash.into() };
+                let verified = Passwords::new(1).verify(credential, "violet-trams".into()).await;
+                assert!(matches!(verified, Err(PasswordsError::Unreadable)), "{scheme:?} {hash}");
+            }
         }
     }
 }

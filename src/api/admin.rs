@@ -20,13 +20,15 @@ use super::invoices::{InvoiceView, Invoices};
 use super::leads::{LeadView, Leads};
 use super::list::{ListQuery, ListScope, ListSpec, Visibility};
 use super::page::Page;
+use super::passwords::{OneTimeToken, issue};
 use super::projects::{ProjectView, Projects};
 use super::record::{Id, Merge, Noun, Record, View, list_spec, row_in, unchanged_since};
 use super::shown::money;
 use super::tenant::{PlanView, TenantView, Tenants, plan};
-use super::users::{InvitationView, UserView, Users, invitation};
+use super::users::{UserView, Users};
 use super::write::{Attempts, Receipt};
 use super::{App, Json, Problem};
+use crate::access::one_time_tokens::Purpose;
 use crate::aggregates::ids::{CustomerId, InvoiceId, LeadId, ProjectId, TenantId, UserId};
 use crate::aggregates::permission::{Grants, Role};
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantDetails, TenantPatch};
@@ -216,7 +218,7 @@ struct Created {
     /// The owner.
     owner: UserView,
     /// To be passed on to the owner; shown this once.
-    invitation: InvitationView,
+    invitation: OneTimeToken,
 }
 
 /// Make a business and invite its owner.
@@ -267,7 +269,7 @@ async fn create(
     let scope = founder.scope(tenant);
     let stored = row_in::<Tenants>(&app, scope, &tenant.to_string()).await?;
     let owner = row_in::<Users>(&app, scope, &FIRST_OWNER.to_string()).await?;
-    let invitation = invitation(&app, scope, FIRST_OWNER).await?;
+    let invitation = issue(&app, &founder.0, Purpose::Invitation, scope, FIRST_OWNER).await?;
     let version = stored.version;
     let created = Created { tenant: stored.into(), owner: owner.into(), invitation };
     Ok(Record::read(created, version).after(&receipt).created(&format!("/api/admin/tenants/{tenant}")))

@@ -1,4 +1,6 @@
-//! Signing in and out: businesses register, people sign in, sessions go on and end, invitations are accepted.
+//! Signing in and out: businesses register, people sign in, sessions go on and end.
+
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -6,32 +8,38 @@ use axum::response::{IntoResponse, Response};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::Caller;
 use super::headers::POSITION;
+use super::passwords::acceptable;
 use super::record::row_in;
 use super::sign_in::{self, Guest, Tokens, Who};
 use super::tenant::{TenantView, Tenants};
 use super::users::{UserView, Users};
 use super::write::{Attempts, Receipt};
 use super::{App, Json, Problem, support};
-use crate::access::invitations::{self, InvitationRefused};
-use crate::access::passwords;
 use crate::access::sessions::{self, RefreshRefused};
 use crate::access::{SignInRefused, credentials};
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::permission::{Grants, Role};
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantDetails};
-use crate::aggregates::user::{User, UserCommand, UserDetails, UserError};
+use crate::aggregates::user::{User, UserCommand, UserDetails};
 use crate::aggregates::values::{Address, Email, Phone, Plan, Text};
-use crate::event_store::{StreamId, TenantScope, WorkError, directory};
-use crate::projections::people;
+use crate::event_store::{StreamId, TenantScope, directory};
 
 /// The region of a business that asks for none.
 pub(super) const DEFAULT_REGION: &str = "default";
+
+/// No refused sign-in is answered sooner. A password is checked against a hash of the old system as long as that one
+/// asks for, some 250 ms where Argon2id takes 20, or not at all if bcrypt cannot take it: without this, the time would
+/// tell which accounts still have one. To do the work of Argon2id as well would only make the longer of the two longer;
+/// to do that of bcrypt for everybody would cost ten times as much for every guess. A hash of more than the usual cost
+/// (12) still stands out, until its owner signs in.
+const REFUSED_AFTER: Duration = Duration::from_millis(500);
 
 /// The first owner of a business: it is new, so nobody else has this id.
 pub(super) const FIRST_OWNER: UserId = UserId(1);
@@ -43,8 +51,6 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(login))
         .routes(routes!(refresh))
         .routes(routes!(logout))
-        .routes(routes!(accept_invitation))
-        .routes(routes!(change_password))
         .routes(routes!(jwks))
 }
 
@@ -97,7 +103,7 @@ struct RegisterOwner {
 
 /// Somebody who is signed in: who they are, where they work, and the tokens to act with.
 #[derive(Debug, Serialize, ToSchema)]
-struct SignedIn {
+pub(super) struct SignedIn {
     /// The business.
     tenant: TenantView,
     /// The person.
@@ -108,7 +114,7 @@ struct SignedIn {
 
 impl SignedIn {
     /// Opens a session for somebody who has proved who they are.
-    async fn open(app: &App, guest: &Guest, tenant: TenantId, user: UserId) -> Result<Self, Problem> {
+    pub(super) async fn open(app: &App, guest: &Guest, tenant: TenantId, user: UserId) -> Result<Self, Problem> {
         let tokens = sign_in::open(app, &guest.origin, tenant, user).await?;
         let scope = TenantScope::of(tenant);
         let tenant = row_in::<Tenants>(app, scope, &tenant.to_string()).await?;
@@ -217,6 +223,7 @@ struct Login {
 #[utoipa::path(post, path = "/api/auth/login", security(()), request_body = Login,
     responses((status = 200, body = SignedIn)))]
 async fn login(State(app): State<App>, guest: Guest, Json(body): Json<Login>) -> Result<Json<SignedIn>, Problem> {
+    let refused_at = Instant::now() + REFUSED_AFTER;
     // What is no address belongs to nobody, and is refused in the same way and time as one that does not.
     let key = body.email.parse::<Email>().map_or_else(|_| body.email.trim().to_lowercase(), |email| email.key());
     match app.access.authenticate(&key, body.password, &guest.origin).await {
@@ -225,6 +232,7 @@ async fn login(State(app): State<App>, guest: Guest, Json(body): Json<Login>) ->
             if let Some((tenant, user)) = account {
                 note_failure(&app, &guest, tenant, user);
             }
+            tokio::time::sleep_until(refused_at).await;
             Err(Problem::wrong_credentials())
         }
         Err(other) => Err(refused(other)),
@@ -289,126 +297,10 @@ async fn logout(caller: Caller, State(app): State<App>) -> Result<Response, Prob
     Ok((StatusCode::NO_CONTENT, position(&receipt)).into_response())
 }
 
-/// An invitation and the password of whoever accepts it.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"token": "Kq8…", "password": "a long pass phrase"}))]
-struct AcceptInvitation {
-    /// The token of the invitation.
-    #[schema(value_type = String)]
-    token: SecretString,
-    /// 12 to 128 characters.
-    #[schema(value_type = String, format = Password)]
-    password: SecretString,
-}
-
-/// Accept an invitation: choose a password, and be signed in.
-#[utoipa::path(post, path = "/api/auth/accept-invitation", security(()), request_body = AcceptInvitation,
-    responses((status = 200, body = SignedIn)))]
-async fn accept_invitation(
-    State(app): State<App>,
-    guest: Guest,
-    Json(body): Json<AcceptInvitation>,
-) -> Result<Json<SignedIn>, Problem> {
-    let (pool, now) = (&app.access.pool, app.clock.now());
-    let (tenant, user) = invitations::find(pool, &body.token, now).await.map_err(not_accepted)?;
-    let cell = &app.database.cell_of(tenant).sign_in;
-    let invited = people::identity(cell, tenant, user).await?.ok_or_else(Problem::projection_lagging)?;
-    acceptable(&body.password, &invited.email, "/password")?;
-    let credential = app.access.passwords.hash(body.password).await?;
-    // The invitation is held until the user has come, so that of two who accept it at once one waits and finds it
-    // used. If the process dies after they came, it is as good as before, and accepting it again is what helps.
-    let mut transaction = pool.begin().await?;
-    invitations::consume(&mut transaction, &body.token, now).await.map_err(not_accepted)?;
-    credentials::store(&mut *transaction, tenant, user, &credential, now).await?;
-    accept(&app, &guest, tenant, user, invited.role).await?;
-    transaction.commit().await?;
-    SignedIn::open(&app, &guest, tenant, user).await.map(Json)
-}
-
-/// The user comes; whoever came before, and holds an invitation that is still good, was interrupted then.
-async fn accept(app: &App, guest: &Guest, tenant: TenantId, user: UserId, role: Role) -> Result<(), Problem> {
-    let who = Who { tenant, user, role: Some(role), session: None };
-    let mut attempts = Attempts::many();
-    loop {
-        let mut work = app.store.begin(TenantScope::of(tenant), who.context(app, guest.key.as_ref()));
-        if let Some(key) = &guest.key {
-            work.answer(key.claim());
-        }
-        match work.execute::<User>(work.stream::<User>(user), UserCommand::AcceptInvitation {}).await {
-            Ok(_) => {}
-            Err(WorkError::Refused(UserError::AlreadyAccepted)) => return Ok(()),
-            Err(other) => return Err(other.into()),
-        }
-        if app.commit_under(guest.key.as_ref(), work, &mut attempts).await?.is_some() {
-            return Ok(());
-        }
-    }
-}
-
-/// The old password and the new one.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"current_password": "a long pass phrase", "new_password": "another long pass phrase"}))]
-struct ChangePassword {
-    /// The password so far.
-    #[schema(value_type = String, format = Password)]
-    current_password: SecretString,
-    /// 12 to 128 characters.
-    #[schema(value_type = String, format = Password)]
-    new_password: SecretString,
-}
-
-/// Change one's own password; all other sessions end.
-#[utoipa::path(post, path = "/api/auth/change-password", request_body = ChangePassword,
-    responses((status = 204)))]
-async fn change_password(
-    caller: Caller,
-    State(app): State<App>,
-    _: Guest,
-    Json(body): Json<ChangePassword>,
-) -> Result<Response, Problem> {
-    let (Some(session), None) = (caller.session, caller.support) else {
-        return Err(Problem::conflict(
-            "not_signed_in",
-            "A password is changed by the person, signed in as themselves.",
-        ));
-    };
-    let (tenant, user, pool) = (caller.home, caller.user, &app.access.pool);
-    app.access.confirm(tenant, user, body.current_password).await.map_err(|problem| match problem {
-        SignInRefused::Wrong { .. } => {
-            Problem::invalid_field("/current_password", "wrong_password", "is not the password")
-        }
-        other => refused(other),
-    })?;
-    acceptable(&body.new_password, &caller.identity.email, "/new_password")?;
-    let credential = app.access.passwords.hash(body.new_password).await?;
-    let now = app.clock.now();
-    credentials::store(pool, tenant, user, &credential, now).await?;
-    sessions::revoke_all(pool, tenant, user, Some(session), now).await?;
-    let who = Who { tenant, user, role: Some(caller.role()), session: Some(session) };
-    let ended = UserCommand::RevokeSessions { session: None, reason: reason("the password was changed")? };
-    let receipt = sign_in::note(&app, who, &[UserCommand::ChangePassword {}, ended]).await?;
-    Ok((StatusCode::NO_CONTENT, position(&receipt)).into_response())
-}
-
 /// The public keys of access tokens, as a JSON Web Key Set (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", security(()), responses((status = 200, body = Value)))]
 async fn jwks(State(app): State<App>) -> Json<Value> {
     Json(app.access.keys.jwks(app.clock.now()))
-}
-
-/// That a text may be a password.
-pub(crate) fn acceptable(password: &SecretString, email: &str, pointer: &'static str) -> Result<(), Problem> {
-    passwords::check(password, email).map_err(|refused| {
-        let code = match refused {
-            passwords::PasswordRefused::TooShort => "too_short",
-            passwords::PasswordRefused::TooLong => "too_long",
-            passwords::PasswordRefused::VeryCommon => "very_common",
-            passwords::PasswordRefused::ContainsEmail => "contains_email",
-        };
-        Problem::invalid_field(pointer, code, refused.to_string())
-    })
 }
 
 /// A reason that stands in the code.
@@ -421,20 +313,12 @@ pub(super) fn position(receipt: &Receipt) -> HeaderMap {
     receipt.position().map(|position| (POSITION, position)).into_iter().collect()
 }
 
-fn refused(refused: SignInRefused) -> Problem {
+/// Why nobody is signed in, as a problem.
+pub(super) fn refused(refused: SignInRefused) -> Problem {
     match refused {
         SignInRefused::Wait(wait) => Problem::rate_limited(wait.0.as_secs()),
         SignInRefused::Wrong { .. } => Problem::wrong_credentials(),
         SignInRefused::Database(error) => error.into(),
         SignInRefused::Passwords(error) => error.into(),
-    }
-}
-
-fn not_accepted(refused: InvitationRefused) -> Problem {
-    match refused {
-        InvitationRefused::Failed(error) => error.into(),
-        InvitationRefused::Unknown => Problem::invalid_field("/token", "unknown_invitation", refused.to_string()),
-        InvitationRefused::Used => Problem::conflict("invitation_used", refused.to_string()),
-        InvitationRefused::Expired => Problem::conflict("invitation_expired", refused.to_string()),
     }
 }

@@ -24,6 +24,7 @@ pub mod me;
 pub mod notes;
 pub mod openapi;
 pub mod page;
+pub mod passwords;
 pub mod problem;
 pub mod projects;
 pub mod query;
@@ -52,6 +53,7 @@ pub use query::Query;
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(auth::router())
+        .merge(passwords::router())
         .merge(me::router())
         .merge(users::router())
         .merge(tenant::router())

@@ -101,13 +101,29 @@ impl Who {
 /// # Errors
 /// What the user refuses: who is locked or gone does not sign in.
 pub async fn note(app: &App, who: Who, commands: &[UserCommand]) -> Result<Receipt, Problem> {
+    note_under(app, None, who, commands).await
+}
+
+/// The same as the effect of a request that has an idempotency key.
+///
+/// # Errors
+/// What the user refuses.
+pub async fn note_under(
+    app: &App,
+    key: Option<&PendingKey>,
+    who: Who,
+    commands: &[UserCommand],
+) -> Result<Receipt, Problem> {
     let mut attempts = Attempts::many();
     loop {
-        let work = app.store.begin(TenantScope::of(who.tenant), who.context(app, None));
+        let mut work = app.store.begin(TenantScope::of(who.tenant), who.context(app, key));
+        if let Some(key) = key {
+            work.answer(key.claim());
+        }
         for command in commands {
             work.execute::<User>(work.stream::<User>(who.user), command.clone()).await?;
         }
-        if let Some(receipt) = app.commit_under(None, work, &mut attempts).await? {
+        if let Some(receipt) = app.commit_under(key, work, &mut attempts).await? {
             return Ok(receipt);
         }
     }

@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -17,13 +16,14 @@ use super::caller::Caller;
 use super::headers::{IfMatch, MinPosition};
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
+use super::passwords::{OneTimeToken, issue};
 use super::record::{
     Found, Id, Merge, Noun, Record, answer, await_position, find, list, list_spec, row, unchanged_since,
 };
 use super::tenant::seats_used;
 use super::write::Attempts;
 use super::{App, Json, Problem};
-use crate::access::invitations::{self, InvitationsError};
+use crate::access::one_time_tokens::{self, Purpose};
 use crate::access::permissions::{Permissions, manages};
 use crate::access::sessions::{self, Session};
 use crate::aggregates::ids::UserId;
@@ -31,7 +31,7 @@ use crate::aggregates::permission::{Action, Grants, Module, Permission, Role, Sc
 use crate::aggregates::tenant::Tenant;
 use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
-use crate::event_store::{Condition, StreamId, TenantScope, Work};
+use crate::event_store::{Condition, StreamId, Work};
 use crate::projections::activity;
 use crate::projections::row::Stored;
 use crate::projections::users::UserRow;
@@ -196,23 +196,13 @@ struct InviteUser {
     permissions: Grants,
 }
 
-/// The means to accept an invitation; shown this once.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"token": "Kq8…", "expires_at": "2026-01-08T09:00:00Z"}))]
-pub struct InvitationView {
-    /// For the invited person, and nobody else.
-    token: String,
-    /// When it stops being good.
-    expires_at: DateTime<Utc>,
-}
-
 /// An invited user with the means to accept.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Invited {
     #[serde(flatten)]
     user: UserView,
     /// To be passed on to the invited person.
-    invitation: InvitationView,
+    invitation: OneTimeToken,
 }
 
 /// Invite somebody.
@@ -250,24 +240,9 @@ async fn invite(
     let stored = row::<Users>(&app, &caller, id).await?;
     let version = stored.version;
     let user = id.parse().map_err(Problem::internal)?;
-    let invitation = invitation(&app, caller.scope(), user).await?;
+    let invitation = issue(&app, &caller, Purpose::Invitation, caller.scope(), user).await?;
     let invited = Invited { user: stored.into(), invitation };
     Ok(Record::read(invited, version).after(&receipt).created(&format!("/api/users/{id}")))
-}
-
-/// Makes the token of an invitation; an earlier one is withdrawn.
-///
-/// # Errors
-/// If the database fails.
-pub async fn invitation(app: &App, scope: TenantScope, user: UserId) -> Result<InvitationView, Problem> {
-    let mut transaction = app.access.pool.begin().await?;
-    let made = invitations::create(&mut transaction, scope.tenant(), user, app.clock.now()).await;
-    let made = made.map_err(|error| match error {
-        InvitationsError::Database(error) => error.into(),
-        InvitationsError::Secrets(error) => Problem::internal(error),
-    })?;
-    transaction.commit().await?;
-    Ok(InvitationView { token: made.token.expose_secret().to_owned(), expires_at: made.expires_at })
 }
 
 /// Invite somebody again who has not accepted yet; the earlier token is no longer good.
@@ -278,7 +253,7 @@ async fn invite_again(caller: Caller, State(app): State<App>, Id(id): Id<UserId>
     if found.stored.row.status != UserStatus::Invited.as_str() {
         return Err(Problem::conflict("not_invited", "Only somebody who has not accepted yet is invited again."));
     }
-    let invitation = invitation(&app, caller.scope(), id).await?;
+    let invitation = issue(&app, &caller, Purpose::Invitation, caller.scope(), id).await?;
     let version = found.stored.version;
     let invited = Invited { user: found.stored.into(), invitation };
     Ok(Record::read(invited, version).created(&format!("/api/users/{id}")))
@@ -363,9 +338,17 @@ async fn change(
             work.execute::<User>(work.stream::<User>(id), command).await?;
         }
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
+            // A token was handed out for who they were: it must not open an account that may do more.
+            if receipt.changed() {
+                withdraw_reset(&app, &caller, id).await?;
+            }
             return answer::<Users>(&app, &caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+async fn withdraw_reset(app: &App, caller: &Caller, id: UserId) -> Result<(), Problem> {
+    Ok(one_time_tokens::revoke(&app.access.pool, Purpose::PasswordReset, caller.tenant(), id).await?)
 }
 
 /// Why.
@@ -468,9 +451,10 @@ async fn send(
         };
         work.execute::<User>(work.stream::<User>(id), command).await?;
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
-            // Whoever comes back signs in again, too.
+            // Whoever comes back signs in again, too, and with nothing that was handed out before.
             if receipt.changed() {
                 sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
+                withdraw_reset(app, caller, id).await?;
             }
             return answer::<Users>(app, caller, &id.to_string(), &receipt).await;
         }
@@ -541,7 +525,7 @@ async fn end_sessions(caller: Caller, State(app): State<App>, Id(id): Id<UserId>
 }
 
 /// Somebody whom the caller may manage: within the reach of `users:manage`, and in a role that the caller looks after.
-async fn managed(app: &App, caller: &Caller, id: UserId) -> Result<Found<UserRow>, Problem> {
+pub(super) async fn managed(app: &App, caller: &Caller, id: UserId) -> Result<Found<UserRow>, Problem> {
     let found = find::<Users>(app, caller, &id.to_string()).await?;
     found.require(caller, MANAGE)?;
     let looked_after = found.stored.row.role.parse::<Role>().is_ok_and(|role| manages(caller.role()).contains(&role));
@@ -567,7 +551,7 @@ fn own_department(caller: &Caller, wanted: Option<Text<100>>) -> Result<Text<100
 
 /// That a role and grants may be given by the caller: to a role that they look after, and nothing that neither they
 /// nor the user had before.
-fn may_give(caller: &Caller, role: Role, grants: &Grants, before: &Permissions) -> Result<(), Problem> {
+pub(super) fn may_give(caller: &Caller, role: Role, grants: &Grants, before: &Permissions) -> Result<(), Problem> {
     if role == Role::PlatformFounder {
         return Err(Problem::invalid_field("/role", "one_founder", "nobody is made the platform founder"));
     }

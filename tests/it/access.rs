@@ -1,10 +1,11 @@
-//! Who is calling: sign-in, sessions, refresh tokens, invitations, API keys and signing keys, on a real database.
+//! Who is calling: sign-in, sessions, refresh tokens, one-time tokens, API keys and signing keys, on a real database.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use devhub::access::api_keys::{self, ApiKeyRefused, NewApiKey};
-use devhub::access::invitations::{self, InvitationRefused};
+use devhub::access::one_time_tokens::{self, Holder, OneTimeTokenRefused, Purpose};
+use devhub::access::passwords::{Credential, Scheme};
 use devhub::access::permissions::Permissions;
 use devhub::access::secrets::MasterKey;
 use devhub::access::sessions::{self, Origin, RefreshRefused, SupportVisit};
@@ -43,6 +44,13 @@ async fn access() -> Access {
 /// An access with one user who signs in with this address and password.
 async fn access_with(email_key: &str, password: &str) -> Access {
     let access = access().await;
+    let credential = access.passwords.hash(password.into()).await.unwrap();
+    enter(&access, email_key, &credential).await;
+    access
+}
+
+/// Lets Ada sign in with this address and credential.
+async fn enter(access: &Access, email_key: &str, credential: &Credential) {
     sqlx::query("insert into platform.logins (email_key, tenant_id, user_id) values ($1, $2, $3)")
         .bind(email_key)
         .bind(ACME.to_string())
@@ -50,9 +58,7 @@ async fn access_with(email_key: &str, password: &str) -> Access {
         .execute(&access.pool)
         .await
         .unwrap();
-    let credential = access.passwords.hash(password.into()).await.unwrap();
-    credentials::store(&access.pool, ACME, ADA, &credential, access.clock.now()).await.unwrap();
-    access
+    credentials::store(&access.pool, ACME, ADA, credential, access.clock.now()).await.unwrap();
 }
 
 fn employee() -> Permissions {
@@ -71,6 +77,46 @@ async fn the_right_password_signs_in_and_what_is_wrong_is_not_told() {
     assert_eq!(wrong.to_string(), unknown.to_string());
     assert!(matches!(wrong, SignInRefused::Wrong { account: Some((ACME, ADA)) }));
     assert!(matches!(unknown, SignInRefused::Wrong { account: None }));
+}
+
+/// `legacy-password-1`, as the old system hashed it.
+const LEGACY_HASH: &str = "$2b$04$abcdefghijklmnopqrstuuqfuAqhLdQgVWgBIkuN2B/KNKiFWwsIm";
+
+#[tokio::test]
+async fn a_hash_of_the_old_system_signs_in_once_and_is_replaced() {
+    let access = access().await;
+    let old = Credential::from_bcrypt(LEGACY_HASH).unwrap();
+    enter(&access, "ada@acme.example", &old).await;
+    let kept = async || credentials::load(&access.pool, ACME, ADA).await.unwrap().unwrap();
+    let sign_in =
+        async |password: &str| access.authenticate("ada@acme.example", password.into(), &Origin::default()).await;
+    for wrong in ["legacy-password-2", "legacy-password-1\0", "", &"legacy-password-1".repeat(9)] {
+        assert!(matches!(sign_in(wrong).await, Err(SignInRefused::Wrong { .. })), "{wrong:?}");
+    }
+    assert_eq!(kept().await.scheme, Scheme::Bcrypt);
+
+    // The same password twice at the same moment: both are right, and one hash stands.
+    let (first, second) = tokio::join!(sign_in("legacy-password-1"), sign_in("legacy-password-1"));
+    assert_eq!((first.unwrap(), second.unwrap()), ((ACME, ADA), (ACME, ADA)));
+    let new = kept().await;
+    assert_eq!(new.scheme, Scheme::Argon2id);
+    assert!(new.hash.expose_secret().starts_with("$argon2id$"));
+    sign_in("legacy-password-1").await.unwrap();
+    assert_eq!(kept().await.hash.expose_secret(), new.hash.expose_secret());
+    assert!(matches!(sign_in("legacy-password-2").await, Err(SignInRefused::Wrong { .. })));
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_meanwhile_is_not_overwritten() {
+    let access = access().await;
+    let old = Credential::from_bcrypt(LEGACY_HASH).unwrap();
+    enter(&access, "ada@acme.example", &old).await;
+    let rehashed = access.passwords.hash("legacy-password-1".into()).await.unwrap();
+    let changed = access.passwords.hash("violet-trams".into()).await.unwrap();
+    credentials::store(&access.pool, ACME, ADA, &changed, access.clock.now()).await.unwrap();
+    credentials::replace(&access.pool, ACME, ADA, &old, &rehashed).await.unwrap();
+    let kept = credentials::load(&access.pool, ACME, ADA).await.unwrap().unwrap();
+    assert_eq!(kept.hash.expose_secret(), changed.hash.expose_secret());
 }
 
 #[tokio::test]
@@ -238,26 +284,34 @@ async fn a_support_session_ends_in_time_or_with_the_founders_own() {
 }
 
 #[tokio::test]
-async fn an_invitation_is_accepted_once_within_a_week() {
+async fn a_one_time_token_is_used_once_in_time_and_for_its_purpose() {
     let (pool, now) = (platform().await, clock().now());
-    let mut db = pool.acquire().await.unwrap();
-    let first = invitations::create(&mut db, ACME, BO, now).await.unwrap();
-    let second = invitations::create(&mut db, ACME, BO, now).await.unwrap();
-    let withdrawn = invitations::consume(&mut db, &first.token, now).await;
-    assert!(matches!(withdrawn, Err(InvitationRefused::Unknown)));
-    assert_eq!(invitations::find(&pool, &second.token, now).await.unwrap(), (ACME, BO));
-    let late = invitations::consume(&mut db, &second.token, now + TimeDelta::days(7)).await;
-    assert!(matches!(late, Err(InvitationRefused::Expired)));
-    drop(db);
-
-    let accept = || async {
+    for (purpose, other, days) in
+        [(Purpose::Invitation, Purpose::PasswordReset, 7), (Purpose::PasswordReset, Purpose::Invitation, 3)]
+    {
         let mut db = pool.acquire().await.unwrap();
-        invitations::consume(&mut db, &second.token, now).await
-    };
-    let (a, b, c) = tokio::join!(accept(), accept(), accept());
-    let (accepted, refused): (Vec<_>, Vec<_>) = [a, b, c].into_iter().partition(Result::is_ok);
-    assert_eq!(accepted.len(), 1);
-    assert!(refused.iter().all(|refused| matches!(refused, Err(InvitationRefused::Used))));
+        let first = one_time_tokens::create(&mut db, purpose, ACME, BO, "system", now).await.unwrap();
+        let second = one_time_tokens::create(&mut db, purpose, ACME, BO, "TNT-001:USR-001", now).await.unwrap();
+        let withdrawn = one_time_tokens::consume(&mut db, purpose, &first.token, now).await;
+        assert!(matches!(withdrawn, Err(OneTimeTokenRefused::Unknown(_))));
+        let elsewhere = one_time_tokens::consume(&mut db, other, &second.token, now).await;
+        assert!(matches!(elsewhere, Err(OneTimeTokenRefused::Unknown(_))));
+        one_time_tokens::revoke(&pool, other, ACME, BO).await.unwrap();
+        let holder = Holder { tenant: ACME, user: BO, issued_by: "TNT-001:USR-001".into() };
+        assert_eq!(one_time_tokens::find(&pool, purpose, &second.token, now).await.unwrap(), holder);
+        let late = one_time_tokens::consume(&mut db, purpose, &second.token, now + TimeDelta::days(days)).await;
+        assert!(matches!(late, Err(OneTimeTokenRefused::Expired(_))));
+        drop(db);
+
+        let accept = || async {
+            let mut db = pool.acquire().await.unwrap();
+            one_time_tokens::consume(&mut db, purpose, &second.token, now).await
+        };
+        let (a, b, c) = tokio::join!(accept(), accept(), accept());
+        let (accepted, refused): (Vec<_>, Vec<_>) = [a, b, c].into_iter().partition(Result::is_ok);
+        assert_eq!(accepted.len(), 1);
+        assert!(refused.iter().all(|refused| matches!(refused, Err(OneTimeTokenRefused::Used(_)))));
+    }
 }
 
 fn new_key(expires_at: Option<DateTime<Utc>>) -> NewApiKey {
@@ -353,12 +407,12 @@ async fn nothing_that_is_kept_can_be_used_as_it_stands() {
     let opened = access.open_session(ACME, ADA, &Origin::default()).await.unwrap();
     let (_, key) = api_keys::create(&access.pool, ACME, ADA, &new_key(None), now).await.unwrap();
     let mut db = access.pool.acquire().await.unwrap();
-    let invitation = invitations::create(&mut db, ACME, BO, now).await.unwrap();
+    let invitation = one_time_tokens::create(&mut db, Purpose::Invitation, ACME, BO, "system", now).await.unwrap();
     let secret_of_key = key.expose_secret().splitn(3, '_').nth(2).unwrap();
     let secrets =
         ["violet-trams", opened.refresh_token.expose_secret(), secret_of_key, invitation.token.expose_secret()];
 
-    for table in ["credentials", "sessions", "refresh_tokens", "invitations", "api_keys", "login_attempts"] {
+    for table in ["credentials", "sessions", "refresh_tokens", "one_time_tokens", "api_keys", "login_attempts"] {
         let kept: String =
             sqlx::query_scalar(&format!("select coalesce(string_agg(t::text, ' '), '') from platform.{table} t"))
                 .fetch_one(&access.pool)

@@ -1,7 +1,10 @@
 //! Signing in: businesses register, people come and go, and nobody learns what is not theirs to know.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use devhub::access::credentials;
+use devhub::access::passwords::Credential;
+use devhub::aggregates::ids::{TenantId, UserId};
 use futures::future::join_all;
 use serde_json::json;
 
@@ -87,6 +90,44 @@ async fn an_unknown_address_and_a_wrong_password_sound_the_same_and_both_are_slo
     let failures = async || owner.get("/api/events?type=UserLoginFailed").await.ok()["data"].as_array().unwrap().len();
     let noted = async { while failures().await < 2 {} };
     tokio::time::timeout(Duration::from_secs(20), noted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_of_the_old_system_signs_in_and_leaves_no_trace() {
+    let world = World::start().await;
+    let owner = world.business("Acme").await;
+    // `legacy-password-1`, hashed at the usual cost.
+    let hash = "$2b$12$abcdefghijklmnopqrstuuuj4tQp4yIx1vfvCUHGFHsknAT9nOaKG";
+    let (pool, old) = (&world.app.access.pool, Credential::from_bcrypt(hash).unwrap());
+    credentials::store(pool, TenantId::Business(0), UserId(1), &old, world.clock.now()).await.unwrap();
+    let client = world.nobody();
+    let guess = async |email: &str, password: &str| {
+        let begun = Instant::now();
+        let answer = client.post("/api/auth/login", json!({"email": email, "password": password})).await;
+        answer.problem(401, "unauthenticated");
+        begun.elapsed()
+    };
+    // None is answered before the slowest of them can be.
+    let floor = Duration::from_millis(500);
+    for (email, password) in [
+        ("owner@acme.test", "legacy-password-2"),
+        ("owner@acme.test", &"too long for bcrypt ".repeat(4)),
+        (FOUNDER, "legacy-password-2"),
+        ("nobody@acme.test", "legacy-password-2"),
+    ] {
+        let taken = guess(email, password).await;
+        assert!(taken >= floor, "{email}: {taken:?}");
+    }
+    let scheme = async || -> String {
+        let statement = "select scheme from platform.credentials where tenant_id = 'TNT-000'";
+        sqlx::query_scalar(statement).fetch_one(pool).await.unwrap()
+    };
+    assert_eq!(scheme().await, "bcrypt");
+    let signed_in = client.signed_in("owner@acme.test", "legacy-password-1").await;
+    assert_eq!(scheme().await, "argon2id");
+    client.signed_in("owner@acme.test", "legacy-password-1").await;
+    assert_eq!(signed_in.get("/api/events?type=UserPasswordChanged").await.ok()["data"], json!([]));
+    assert_eq!(signed_in.id(), owner.id());
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod isolation;
 mod leads;
 mod lists;
 mod log;
+mod passwords;
 mod people;
 mod postgres;
 mod walk;

@@ -57,7 +57,10 @@ impl User {
             UserCommand::ChangePermissions { permissions } => {
                 (permissions != facts.permissions).then_some(UserEvent::PermissionsChanged { permissions })
             }
-            UserCommand::ChangePassword {} => Some(UserEvent::PasswordChanged {}),
+            UserCommand::ChangePassword {} => {
+                Self::require_active(self.status)?;
+                Some(UserEvent::PasswordChanged {})
+            }
             UserCommand::Lock { reason, other_active_owners } => self.lock(facts, reason, other_active_owners)?,
             UserCommand::Unlock {} => self.unlock()?,
             UserCommand::Deactivate { open_work, other_active_owners } => {
@@ -141,8 +144,17 @@ impl User {
     }
 
     fn sign_in(&self, session: String, address: Option<String>) -> Result<UserEvent, UserError> {
-        match self.status {
-            UserStatus::Active => Ok(UserEvent::LoggedIn { session, address: address.map(Personal::new) }),
+        Self::require_active(self.status)?;
+        Ok(UserEvent::LoggedIn { session, address: address.map(Personal::new) })
+    }
+
+    /// That somebody of this status is here: neither still invited, nor locked out, nor gone.
+    ///
+    /// # Errors
+    /// Where they are instead.
+    pub fn require_active(status: UserStatus) -> Result<(), UserError> {
+        match status {
+            UserStatus::Active => Ok(()),
             UserStatus::Invited => Err(UserError::NotAccepted),
             UserStatus::Locked => Err(UserError::Locked),
             UserStatus::Deactivated => Err(UserError::Deactivated),

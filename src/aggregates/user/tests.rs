@@ -208,6 +208,11 @@ fn department_and_permissions_change() {
 fn what_concerns_access_is_recorded_each_time() {
     let given = || user().given(vec![registered(Role::Employee)]);
     given().when(UserCommand::ChangePassword {}).then_expect_events(vec![UserEvent::PasswordChanged {}]);
+    user()
+        .given(vec![registered(Role::Employee), locked()])
+        .when(UserCommand::ChangePassword {})
+        .then_expect_error(UserError::Locked);
+    user().given(vec![invited()]).when(UserCommand::ChangePassword {}).then_expect_error(UserError::NotAccepted);
     given()
         .when(UserCommand::RecordFailedLogin { address: None })
         .then_expect_events(vec![UserEvent::LoginFailed { address: None }]);
