@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod event_store;
 pub mod founding;
+pub mod legacy;
 pub mod postgres;
 pub mod projections;
 pub mod samples;

@@ -156,6 +156,19 @@ impl PrivateCluster {
         Some(connect_options(&server.sockets, DATABASE))
     }
 
+    /// The address of the database of `state_dir`, if its server runs and another process of ours looks after it.
+    #[must_use]
+    pub fn served(state_dir: &Path) -> Option<String> {
+        let home = Home::folder_of(state_dir);
+        let data = fs::canonicalize(home.join("data")).ok()?;
+        let server = Postmaster::of(&data).ok().flatten().filter(|server| server.is_alive(&data))?;
+        let lock = File::options().read(true).write(true).open(home.join(home::LOCK)).ok()?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => Some(url(&server.sockets, DATABASE)),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+
     /// The address of the database [`DATABASE`].
     #[must_use]
     pub fn url(&self) -> String {
@@ -165,8 +178,7 @@ impl PrivateCluster {
     /// The address of one of the cluster's databases.
     #[must_use]
     pub fn url_of(&self, database: &str) -> String {
-        let sockets = percent_encoded(&self.sockets);
-        format!("postgres:///{database}?host={sockets}&port={PORT}&user={SUPERUSER}&sslmode=disable")
+        url(&self.sockets, database)
     }
 
     /// How sqlx connects to one of the cluster's databases.
@@ -231,6 +243,11 @@ impl PrivateCluster {
         connection.close().await?;
         Ok(())
     }
+}
+
+fn url(sockets: &str, database: &str) -> String {
+    let sockets = percent_encoded(sockets);
+    format!("postgres:///{database}?host={sockets}&port={PORT}&user={SUPERUSER}&sslmode=disable")
 }
 
 fn connect_options(sockets: &str, database: &str) -> PgConnectOptions {

@@ -1,10 +1,15 @@
 //! The database that a command works on: the one that was named, or a private one.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
 
+use crate::access::secrets::MasterKey;
+use crate::api::App;
+use crate::api::limits::RateLimits;
+use crate::clock::Clock;
 use crate::config::DataSettings;
 use crate::event_store::{self, Database};
 use crate::postgres::{Installation, Options, PrivateCluster};
@@ -22,11 +27,20 @@ impl Data {
             return Ok(Self { url: url.expose_secret().to_owned(), cluster: None });
         }
         let installation = Installation::find()?;
-        let cluster = PrivateCluster::start(&settings.state_dir, &installation, &Options::default())
-            .await
-            .context("the private PostgreSQL did not start")?;
-        let url = cluster.url();
-        Ok(Self { url, cluster: Some(cluster) })
+        match PrivateCluster::start(&settings.state_dir, &installation, &Options::default()).await {
+            Ok(cluster) => Ok(Self { url: cluster.url(), cluster: Some(cluster) }),
+            Err(error) => Err(error).context("the private PostgreSQL did not start"),
+        }
+    }
+
+    /// The same for work beside a server that is running: its private PostgreSQL is used, and left to it.
+    pub(super) async fn open_beside(settings: &DataSettings) -> anyhow::Result<Self> {
+        if settings.database_url.is_none()
+            && let Some(url) = PrivateCluster::served(&settings.state_dir)
+        {
+            return Ok(Self { url, cluster: None });
+        }
+        Self::open(settings).await
     }
 
     /// Whether the server is ours, and where its data is.
@@ -43,6 +57,23 @@ impl Data {
 
     pub(super) async fn connect(&self) -> anyhow::Result<Database> {
         Database::connect(&self.url).await.context("the database cannot be reached")
+    }
+
+    /// Brings the database up to date, does some work on it with everything running, and lets all of it finish.
+    pub(super) async fn work<T>(
+        &self,
+        settings: &DataSettings,
+        work: impl AsyncFnOnce(&App) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        self.migrate().await?;
+        let database = self.connect().await?;
+        let master = MasterKey::load(settings.master_key.as_ref(), &settings.state_dir)?;
+        let (app, tasks) = App::start(database.clone(), Clock::system(), master, RateLimits::default()).await?;
+        let worked = work(&app).await;
+        drop(app);
+        tasks.stop(Duration::from_secs(10)).await;
+        database.close().await;
+        worked
     }
 
     /// Stops the server if it is ours.

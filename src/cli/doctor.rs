@@ -128,10 +128,10 @@ async fn examine(connection: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
         findings.push(Finding::good("schema", "empty; devhub migrate or serve fills it"));
         return Ok(findings);
     }
-    findings.push(if roles >= 5 {
+    findings.push(if roles >= 6 {
         Finding::good("roles", format!("{roles} of devhub_*"))
     } else {
-        Finding::bad("roles", format!("only {roles} of 5; run devhub migrate"))
+        Finding::bad("roles", format!("only {roles} of 6; run devhub migrate"))
     });
     let row = sqlx::query(
         "select (select position from cell_000.cell_head) as head,

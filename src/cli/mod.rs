@@ -3,6 +3,7 @@
 
 mod data;
 mod doctor;
+mod legacy;
 mod openapi;
 mod samples;
 mod serve;
@@ -60,6 +61,11 @@ enum Command {
     /// TNT-000 ACME Corporation and TNT-001 TechFlow Solutions, each with people of every role and some months
     /// of history. How to sign in as them is printed and kept in the state folder.
     Samples,
+    /// Bring the old single-tenant application's database into the history of DEV-000.
+    Legacy {
+        #[command(subcommand)]
+        command: legacy::LegacyCommand,
+    },
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -72,6 +78,7 @@ pub async fn run() -> ExitCode {
         Command::Migrate => data::migrate(&data).await,
         Command::Doctor { format } => doctor::run(&data, format).await,
         Command::Samples => samples::run(&data).await,
+        Command::Legacy { command } => legacy::run(&data, command).await,
         Command::Openapi => openapi::run(),
     };
     match done {

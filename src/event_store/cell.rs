@@ -6,6 +6,7 @@
 //! | `devhub_founder` | read every tenant's rows |
 //! | `devhub_appender` | read and add events; never change or remove one |
 //! | `devhub_projector` | read events, write read models |
+//! | `devhub_importer` | read read models and events, write the tables of the old application's import |
 //! | `devhub_platform` | sign-in, sessions, keys, the directory |
 //!
 //! None owns a table, and row-level security is forced, so that even the owner sees nothing by accident.
@@ -22,11 +23,15 @@ const FIRST_CELL: &str = "cell_000";
 /// The region of a tenant that asked for none.
 const FIRST_REGION: &str = "default";
 /// Every role that the program takes on.
-const ROLES: [&str; 5] = ["devhub_request", "devhub_founder", "devhub_appender", "devhub_projector", "devhub_platform"];
+const ROLES: [&str; 6] =
+    ["devhub_request", "devhub_founder", "devhub_appender", "devhub_projector", "devhub_importer", "devhub_platform"];
 /// Any number: migrations of one database run one after the other.
 const MIGRATION_LOCK: i64 = 0x6465_7668_7562;
 /// A statement of a request that takes longer than this is ended by the database.
 const STATEMENT_TIMEOUT: &str = "30s";
+
+/// The importer sorts and counts whole tables, and nobody waits for it.
+const NO_TIMEOUT: &str = "0";
 
 /// The database could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,8 @@ pub struct Cell {
     pub appender: PgPool,
     /// Writes read models.
     pub projector: PgPool,
+    /// Reads what is there and keeps what became of the old application's rows.
+    pub importer: PgPool,
     /// Reads who is active, for sign-in.
     pub sign_in: PgPool,
 }
@@ -84,12 +91,12 @@ impl Database {
     pub async fn connect(url: &str) -> sqlx::Result<Self> {
         let options = PgConnectOptions::from_str(url)?;
         let name: Arc<str> = FIRST_CELL.into();
-        let pool = |role: &'static str, connections: u32| {
+        let timed_pool = |role: &'static str, connections: u32, timeout: &'static str| {
             let options = options.clone().application_name(role).options([
                 ("role", role),
                 ("search_path", FIRST_CELL),
-                ("statement_timeout", STATEMENT_TIMEOUT),
-                ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+                ("statement_timeout", timeout),
+                ("idle_in_transaction_session_timeout", timeout),
                 ("timezone", "UTC"),
             ]);
             PgPoolOptions::new()
@@ -100,6 +107,7 @@ impl Database {
                 .test_before_acquire(false)
                 .connect_lazy_with(options)
         };
+        let pool = |role, connections| timed_pool(role, connections, STATEMENT_TIMEOUT);
         let platform = pool("devhub_platform", 8);
         let database = Self {
             platform: platform.clone(),
@@ -109,6 +117,7 @@ impl Database {
                 founder: pool("devhub_founder", 4),
                 appender: pool("devhub_appender", 4),
                 projector: pool("devhub_projector", 3),
+                importer: timed_pool("devhub_importer", 4, NO_TIMEOUT),
                 sign_in: platform,
             },
         };
@@ -130,7 +139,13 @@ impl Database {
     /// Closes every pool.
     pub async fn close(&self) {
         for cell in self.cells() {
-            tokio::join!(cell.request.close(), cell.founder.close(), cell.appender.close(), cell.projector.close());
+            tokio::join!(
+                cell.request.close(),
+                cell.founder.close(),
+                cell.appender.close(),
+                cell.projector.close(),
+                cell.importer.close()
+            );
         }
         self.platform.close().await;
     }

@@ -25,6 +25,8 @@ use uuid::Uuid;
 use super::{Account, ClusterError};
 
 const SYSTEM_FOLDER: &str = "/var/lib/devhub";
+/// The file that is held while a process of ours uses the cluster.
+pub(super) const LOCK: &str = "lock";
 const POINTER: &str = "postgres.location";
 
 /// The name of a socket's folder is shorter than this: a whole socket address has room for 104 bytes on macOS and
@@ -91,7 +93,7 @@ impl Home {
     }
 
     pub(super) fn lock(&self) -> PathBuf {
-        self.folder.join("lock")
+        self.folder.join(LOCK)
     }
 
     /// The folder for the socket: ours, unless its path is too long for a socket's address or

@@ -135,7 +135,7 @@ fn changed(mut row: LeadRow, event: &LeadEvent, at: DateTime<Utc>) -> LeadRow {
         LeadEvent::StageChanged { to, probability, .. } => moved(&mut row, *to, *probability, at),
         LeadEvent::Scored { inputs, score } => {
             row.score = Some(i16::from(score.value()));
-            row.score_inputs = json(Some(inputs));
+            row.score_inputs = json(inputs.as_ref());
         }
         LeadEvent::InteractionLogged { completed_at, .. } | LeadEvent::InteractionCompleted { completed_at, .. } => {
             row.last_contacted_at = row.last_contacted_at.max(Some(*completed_at));

@@ -56,8 +56,9 @@ pub enum LeadEvent {
     },
     /// It was scored.
     Scored {
-        /// By what.
-        inputs: ScoreInputs,
+        /// By what; none for a score that was known without them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inputs: Option<ScoreInputs>,
         /// What came out.
         score: Score,
     },

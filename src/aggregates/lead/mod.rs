@@ -61,6 +61,11 @@ pub enum LeadCommand {
         /// By what.
         inputs: ScoreInputs,
     },
+    /// Take over a score of which nobody knows any more what it was worked out from.
+    TakeScore {
+        /// What was known.
+        score: Score,
+    },
     /// Record contact that took place.
     LogInteraction {
         /// A new id.
@@ -263,7 +268,11 @@ impl Lead {
             }
             LeadCommand::ChangeStage { stage } => self.change_stage(stage)?,
             LeadCommand::Score { inputs } => {
-                (Some(inputs) != self.score_inputs).then(|| LeadEvent::Scored { inputs, score: inputs.score() })
+                let (given, score) = (Some(inputs), inputs.score());
+                (given != self.score_inputs).then_some(LeadEvent::Scored { inputs: given, score })
+            }
+            LeadCommand::TakeScore { score } => {
+                (Some(score) != self.score).then_some(LeadEvent::Scored { inputs: None, score })
             }
             LeadCommand::LogInteraction { id, details, by, at } => {
                 self.interactions.vacant(id)?;
@@ -347,7 +356,7 @@ impl Lead {
             LeadEvent::StageChanged { to, probability, .. } => self.opened(to, probability),
             LeadEvent::Scored { inputs, score } => {
                 self.score = Some(score);
-                self.score_inputs = Some(inputs);
+                self.score_inputs = inputs;
             }
             LeadEvent::InteractionLogged { id, facts, by, completed_at } => {
                 self.interactions.put(Interaction::logged(id, facts, by, completed_at));

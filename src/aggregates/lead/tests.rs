@@ -221,7 +221,7 @@ fn a_lead_is_assigned_qualified_and_scored_when_that_changes_something() {
         "engagement": 75, "fit": 85, "budget_confirmed": true, "decision_maker": false, "urgency": 60
     }))
     .unwrap();
-    let scored = LeadEvent::Scored { inputs, score: Score::at_most_hundred(70) };
+    let scored = LeadEvent::Scored { inputs: Some(inputs), score: Score::at_most_hundred(70) };
     lead().given(vec![captured()]).when(LeadCommand::Score { inputs }).then_expect_events(vec![scored.clone()]);
     lead().given(vec![captured(), scored]).when(LeadCommand::Score { inputs }).then_expect_events(vec![]);
 }

@@ -1,0 +1,795 @@
+//! From staged rows to planned events: each aggregate that a run is about is told whole, page by page.
+//!
+//! ```text
+//! page of roots + their children ─► names ─► wishes ─► steps ─► the aggregate's rules ─► plan, outcomes, links
+//! ```
+
+mod people;
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::ImportError;
+use super::maps::Maps;
+use super::old::{Old, Quarantine, Repair};
+use super::progress::Progress;
+use super::staging::{Child, Heap, Link, Outcome, Planned, Root, Staging};
+use super::steps;
+use super::tables::Table;
+use super::telling::{RowId, Rules, Step, Teller};
+use super::wishes::{self, Names, Translation};
+use crate::aggregates::customer::{Customer, CustomerCommand};
+use crate::aggregates::ids::{InteractionId, LeadId, NoteId, TenantId, UserId};
+use crate::aggregates::interaction::Interaction;
+use crate::aggregates::invoice::{Invoice, InvoiceCommand};
+use crate::aggregates::lead::{Lead, LeadCommand};
+use crate::aggregates::project::{Project, ProjectCommand};
+use crate::event_store::{EventStore, StreamId};
+
+/// Rows that are worked on at once: aggregates and their children together.
+const PAGE: i64 = 2_000;
+/// Any number: the names of an import's correlation ids are made within it.
+const CORRELATIONS: Uuid = Uuid::from_u128(0x6465_7668_7562_6c65_6761_6379_696d_7074);
+
+/// Plans a run.
+pub(super) struct Planner<'a> {
+    pub staging: &'a Staging,
+    pub store: &'a EventStore,
+    /// Who signs in with which address, and the invoices that keep a customer.
+    pub platform: &'a PgPool,
+    pub maps: &'a Maps,
+    pub tenant: TenantId,
+    /// When the run began: later times are not believed.
+    pub now: DateTime<Utc>,
+    pub last_moment: DateTime<Utc>,
+    /// The founder's row.
+    pub founder: Option<i64>,
+    pub progress: &'a Progress,
+}
+
+/// What a page found out.
+#[derive(Default)]
+struct Found {
+    outcomes: Vec<Outcome>,
+    plan: Vec<Planned>,
+    links: Vec<Link>,
+    correlations: HashMap<RowId, Uuid>,
+}
+
+/// What is thought of a row before the rules are asked.
+struct Judged {
+    row: RowId,
+    repairs: Vec<Repair>,
+    quarantine: Option<Quarantine>,
+    /// It was imported before, and tells a change.
+    known: bool,
+}
+
+/// The rows of one aggregate and the commands that they imply.
+struct Family<C> {
+    steps: Vec<Step<C>>,
+    judged: Vec<Judged>,
+}
+
+impl<C> Family<C> {
+    fn new() -> Self {
+        Self { steps: Vec::new(), judged: Vec::new() }
+    }
+
+    fn fine(&mut self, old: Old, known: bool, steps: Vec<Step<C>>) {
+        self.steps.extend(steps);
+        self.judged.push(Judged { row: (old.table, old.pk), repairs: old.repairs, quarantine: None, known });
+    }
+
+    fn aside(&mut self, old: Old, known: bool, quarantine: Quarantine) {
+        let row = (old.table, old.pk);
+        self.judged.push(Judged { row, repairs: old.repairs, quarantine: Some(quarantine), known });
+    }
+}
+
+/// A root of a page, read.
+struct Reading {
+    root: Root,
+    /// As it is now; none if it has not changed or is gone.
+    now: Option<Old>,
+    /// As it was taken over.
+    before: Option<Old>,
+    children: Vec<ReadChild>,
+}
+
+struct ReadChild {
+    child: Child,
+    now: Option<Old>,
+    before: Option<Old>,
+}
+
+impl Reading {
+    fn is_gone(&self) -> bool {
+        matches!(self.root.staged, Some(None))
+    }
+}
+
+impl Planner<'_> {
+    /// Plans everything that is staged.
+    pub(super) async fn plan(&self) -> Result<(), ImportError> {
+        self.staging.find_dirty().await?;
+        self.staging.analyze(&["legacy_staged", "legacy_dirty", "legacy_keys", "legacy_rows"]).await?;
+        self.orphans().await?;
+        self.users().await?;
+        self.apart().await?;
+        self.leads().await?;
+        self.staging.find_linked().await?;
+        self.staging.analyze(&["legacy_links", "legacy_outcomes"]).await?;
+        self.customers().await?;
+        self.projects().await?;
+        self.invoices().await
+    }
+
+    fn translation<'t>(&'t self, names: &'t Names) -> Translation<'t> {
+        Translation { names, tenant: self.tenant, last_moment: self.last_moment }
+    }
+
+    fn read(&self, table: Table, pk: i64, json: &str) -> Result<Old, ImportError> {
+        Old::read(table, pk, json, self.now, self.maps).map_err(ImportError::Encode)
+    }
+
+    /// A row as it was taken over: what could not be resolved then held nothing.
+    fn read_before(&self, table: Table, pk: i64, json: &str, repairs: &str) -> Result<Old, ImportError> {
+        let mut old = self.read(table, pk, json)?;
+        let repairs: Vec<Repair> = serde_json::from_str(repairs).map_err(ImportError::Encode)?;
+        for repair in repairs.iter().filter(|repair| repair.rule.ends_with("_unresolved")) {
+            old.forget(&repair.field);
+        }
+        Ok(old)
+    }
+
+    /// The next page of a table's aggregates, with their children and what is known of whom they name.
+    async fn page(&self, table: Table, after: &mut i64) -> Result<Option<(Vec<Reading>, Names, Found)>, ImportError> {
+        let roots = self.staging.page(table, *after, PAGE).await?;
+        let Some(last) = roots.last() else { return Ok(None) };
+        *after = last.pk;
+        let pks: Vec<i64> = roots.iter().map(|root| root.pk).collect();
+        let mut children: HashMap<i64, Vec<Child>> = HashMap::new();
+        for child in self.staging.children(table, &pks).await? {
+            children.entry(child.parent_pk).or_default().push(child);
+        }
+        let mut found = Found::default();
+        let mut named = HashSet::new();
+        let mut readings = Vec::with_capacity(roots.len());
+        for root in roots {
+            let mut now = None;
+            if let Some(Some(json)) = &root.staged {
+                now = Some(self.read(table, root.pk, json)?);
+                found.correlations.insert((table, root.pk), self.correlation(table, root.pk, json));
+            }
+            if let Some(None) = &root.staged {
+                found.correlations.insert((table, root.pk), self.correlation(table, root.pk, "gone"));
+            }
+            let imported = root.imported.as_deref();
+            let before = imported.map(|json| self.read_before(table, root.pk, json, &root.repairs)).transpose()?;
+            name(&mut named, now.as_ref());
+            name(&mut named, before.as_ref());
+            let mut read = Vec::new();
+            for child in children.remove(&root.pk).unwrap_or_default() {
+                let text = child.row.as_deref().unwrap_or("gone");
+                found.correlations.insert((child.table, child.pk), self.correlation(child.table, child.pk, text));
+                let now = child.row.as_deref().map(|json| self.read(child.table, child.pk, json)).transpose()?;
+                let imported = child.imported.as_deref();
+                let before =
+                    imported.map(|json| self.read_before(child.table, child.pk, json, &child.repairs)).transpose()?;
+                name(&mut named, now.as_ref());
+                name(&mut named, before.as_ref());
+                read.push(ReadChild { child, now, before });
+            }
+            readings.push(Reading { root, now, before, children: read });
+        }
+        let named: Vec<(Table, String)> = named.into_iter().collect();
+        let names = self.staging.known(&named).await?;
+        Ok(Some((readings, names, found)))
+    }
+
+    /// What belongs together: all events of one row as it was at one time.
+    fn correlation(&self, table: Table, pk: i64, row: &str) -> Uuid {
+        Uuid::new_v5(&CORRELATIONS, format!("{}/{}/{pk}/{row}", self.tenant, table.name()).as_bytes())
+    }
+
+    async fn store(&self, table: Table, mut found: Found) -> Result<(), ImportError> {
+        let mut counts: HashMap<RowId, i64> = HashMap::new();
+        for event in &mut found.plan {
+            let row = (event.table, event.pk);
+            let count = counts.entry(row).or_insert(0);
+            // A lead's row is carried by the lead, not by the customer that it became.
+            event.first = *count == 0 && (event.table != Table::Leads || table == Table::Leads);
+            *count += 1;
+            if let Some(correlation) = found.correlations.get(&row) {
+                event.correlation_id = *correlation;
+            }
+        }
+        for outcome in &mut found.outcomes {
+            outcome.events = counts.get(&(outcome.table, outcome.pk)).copied().unwrap_or(0);
+        }
+        for outcomes in found.outcomes.chunks(BATCH) {
+            self.staging.add_outcomes(outcomes).await?;
+        }
+        for events in found.plan.chunks(BATCH) {
+            self.staging.add_plan(events).await?;
+        }
+        for links in found.links.chunks(BATCH) {
+            self.staging.add_links(links).await?;
+        }
+        self.progress.planned(found.outcomes.len());
+        Ok(())
+    }
+
+    /// The aggregate as it stands; nothing for one that is only now told.
+    async fn state<A>(&self, root: &Root) -> Result<(A, i64), ImportError>
+    where
+        A: Rules + 'static,
+    {
+        if root.imported.is_none() {
+            return Ok((A::default(), 0));
+        }
+        let stream = StreamId::new(A::TYPE, self.tenant, &root.local_id);
+        let loaded = self.store.streams().read::<A>(&stream).await?;
+        Ok((loaded.state, loaded.version))
+    }
+
+    /// Asks the rules, and files every row of the family.
+    fn file<A>(
+        &self,
+        root: &Root,
+        table: Table,
+        (state, version): (A, i64),
+        family: Family<A::Command>,
+        found: &mut Found,
+        seen: impl FnMut(&A, &Step<A::Command>, DateTime<Utc>),
+    ) -> Result<(), ImportError>
+    where
+        A: Rules,
+        A::Error: crate::aggregates::Refused,
+        A::Command: Clone,
+    {
+        let Family { steps, judged } = family;
+        let own = (table, root.pk);
+        let teller = Teller { tenant: self.tenant, stream_tenant: self.tenant, local_id: &root.local_id };
+        let told = teller.tell(state, version, steps, seen)?;
+        let mut refused: HashMap<RowId, Quarantine> = HashMap::new();
+        let fresh = version == 0;
+        for refusal in told.refused {
+            let known = judged.iter().any(|judged| judged.row == refusal.row && judged.known);
+            let reason = if known { "change_refused".to_owned() } else { format!("refused_{}", refusal.code) };
+            refused.entry(refusal.row).or_insert(Quarantine { reason, detail: refusal.sentence });
+        }
+        // A thing begins whole or not at all.
+        let root_aside = fresh
+            && (refused.contains_key(&own)
+                || judged.iter().any(|judged| judged.row == own && judged.quarantine.is_some()));
+        if !root_aside {
+            found.plan.extend(told.events);
+        }
+        let parent = root.legacy_id.as_deref().unwrap_or(&root.local_id);
+        for Judged { row, repairs, quarantine, .. } in judged {
+            let mut quarantine = quarantine.or_else(|| refused.remove(&row));
+            if root_aside && row != own {
+                quarantine = Some(Quarantine::with_parent(table, parent));
+            }
+            let heap = match (&quarantine, repairs.is_empty()) {
+                (Some(_), _) => Heap::Quarantined,
+                (None, true) => Heap::Replayed,
+                (None, false) => Heap::Repaired,
+            };
+            let (reason, detail) = quarantine.map(|quarantine| (quarantine.reason, quarantine.detail)).unzip();
+            let repairs = serde_json::to_string(&repairs).map_err(ImportError::Encode)?;
+            found.outcomes.push(Outcome { table: row.0, pk: row.1, heap, reason, detail, repairs, events: 0 });
+        }
+        Ok(())
+    }
+
+    /// Rows whose parent is nowhere.
+    async fn orphans(&self) -> Result<(), ImportError> {
+        let mut after = (String::new(), i64::MIN);
+        loop {
+            let orphans = self.staging.orphans((&after.0, after.1), PAGE).await?;
+            let Some((table, pk, ..)) = orphans.last() else { return Ok(()) };
+            after = (table.name().to_owned(), *pk);
+            let outcomes: Vec<Outcome> = orphans
+                .into_iter()
+                .filter(|(.., gone)| !gone)
+                .map(|(table, pk, parent, _)| {
+                    let column = table.parent().map_or("parent", |(_, column)| column);
+                    let (reason, detail) = match parent {
+                        None => (format!("{column}_missing"), format!("{column} is empty: it belongs to nothing")),
+                        Some(parent) => (format!("{column}_unknown"), format!("{column} {parent} is not there")),
+                    };
+                    Outcome {
+                        table,
+                        pk,
+                        heap: Heap::Quarantined,
+                        reason: Some(reason),
+                        detail: Some(detail),
+                        repairs: "[]".to_owned(),
+                        events: 0,
+                    }
+                })
+                .collect();
+            self.progress.planned(outcomes.len());
+            self.staging.add_outcomes(&outcomes).await?;
+        }
+    }
+
+    async fn leads(&self) -> Result<(), ImportError> {
+        let mut after = i64::MIN;
+        while let Some((readings, names, mut found)) = self.page(Table::Leads, &mut after).await? {
+            let translation = self.translation(&names);
+            for reading in readings {
+                self.lead(reading, &translation, &mut found).await?;
+            }
+            self.store(Table::Leads, found).await?;
+        }
+        Ok(())
+    }
+
+    async fn lead(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
+        let loaded = self.state::<Lead>(&reading.root).await?;
+        let own = (Table::Leads, reading.root.pk);
+        let mut family: Family<LeadCommand> = Family::new();
+        let mut begun = DateTime::<Utc>::MIN_UTC;
+        let mut contacts = Vec::new();
+        let mut children = Vec::new();
+        for child in std::mem::take(&mut reading.children) {
+            let Some(mut old) = child.now else { continue };
+            match t.interaction_wish(&mut old) {
+                Ok(wish) => {
+                    contacts.extend(wish.completed);
+                    children.push((old, child.before, wish, child.child.local_id));
+                }
+                Err(quarantine) => family.aside(old, child.before.is_some(), quarantine),
+            }
+        }
+        match (reading.now.take(), reading.before.take()) {
+            (Some(mut old), None) => match t.lead_wish(&mut old, &reading.root.local_id) {
+                Ok(wish) => {
+                    name_of_id(&mut old, &reading.root.local_id);
+                    let others = children.iter().map(|(_, _, wish, _)| wish.created.or(wish.completed));
+                    begun = wish.times.begin(&mut old, others.chain([wish.contacted]), t.last_moment);
+                    let ended = wish.times.end(&mut old, begun);
+                    let steps = steps::lead(own, wish, begun, ended, contacts.into_iter());
+                    family.fine(old, false, steps);
+                }
+                Err(quarantine) => family.aside(old, false, quarantine),
+            },
+            (Some(mut old), Some(mut before)) => {
+                let id = &reading.root.local_id;
+                match (t.lead_wish(&mut before, id), t.lead_wish(&mut old, id)) {
+                    (Ok(before), Ok(after)) => {
+                        name_of_id(&mut old, id);
+                        let at = after.times.updated.unwrap_or(t.last_moment);
+                        let steps = steps::lead_changes(own, &before, &after, at);
+                        family.fine(old, true, steps);
+                    }
+                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, true, quarantine),
+                }
+            }
+            (None, Some(_)) if reading.is_gone() => {
+                family.steps.push(Step {
+                    at: t.last_moment,
+                    order: steps::ENDS,
+                    row: own,
+                    actor: None,
+                    command: LeadCommand::Delete {},
+                });
+            }
+            _ => {}
+        }
+        for (old, before, wish, local_id) in children {
+            self.interaction(old, before, wish, local_id, begun, t, &mut family);
+        }
+        let mut links = Vec::new();
+        self.file::<Lead>(&reading.root, Table::Leads, loaded, family, found, |state, step, at| {
+            if let LeadCommand::Convert { customer } = step.command {
+                links.push((customer, at, serde_json::to_string(&state.interactions.iter().collect::<Vec<_>>())));
+            }
+        })?;
+        let aside = found.outcomes.iter().rev().find(|outcome| (outcome.table, outcome.pk) == own);
+        if aside.is_some_and(|outcome| outcome.heap == Heap::Quarantined) {
+            return Ok(());
+        }
+        for (customer, converted_at, interactions) in links {
+            found.links.push(Link {
+                customer_id: customer.to_string(),
+                lead_id: reading.root.local_id.clone(),
+                lead_pk: own.1,
+                converted_at,
+                interactions: interactions.map_err(ImportError::Encode)?,
+                correlation_id: found.correlations.get(&own).copied().unwrap_or_default(),
+            });
+        }
+        Ok(())
+    }
+
+    /// An interaction of a lead or a customer that began at `begun`.
+    #[expect(clippy::too_many_arguments, reason = "what is known of one child")]
+    fn interaction<C: steps::Contact>(
+        &self,
+        mut old: Old,
+        before: Option<Old>,
+        wish: wishes::InteractionWish,
+        local_id: Option<String>,
+        begun: DateTime<Utc>,
+        t: &Translation<'_>,
+        family: &mut Family<C>,
+    ) {
+        let row = (old.table, old.pk);
+        let Some(id) = local_id.as_deref().and_then(|id| id.parse::<InteractionId>().ok()) else {
+            family.aside(old, before.is_some(), Quarantine::new("id_missing", "no id could be given to it"));
+            return;
+        };
+        let Some(mut before) = before else {
+            name_of_id(&mut old, &id.to_string());
+            let first = wish.created.into_iter().chain(wish.completed).min();
+            if first.is_some_and(|first| first < begun) {
+                old.repair("before_parent", "created_at", Some(begun.to_rfc3339()));
+            }
+            let steps = steps::interaction(row, id, wish, begun, t.last_moment);
+            family.fine(old, false, steps);
+            return;
+        };
+        name_of_id(&mut old, &id.to_string());
+        let at = old.time("updated_at").unwrap_or(t.last_moment);
+        let changes = t.interaction_wish(&mut before).ok().and_then(|mut before| {
+            // Who had it is not said again.
+            before.by = wish.by;
+            steps::interaction_changes(row, id, &before, &wish, at, t.last_moment)
+        });
+        match changes {
+            Some(steps) => family.fine(old, true, steps),
+            None => family.aside(
+                old,
+                true,
+                Quarantine::new("change_refused", "what an interaction says is not changed afterwards"),
+            ),
+        }
+    }
+
+    async fn customers(&self) -> Result<(), ImportError> {
+        let mut after = i64::MIN;
+        while let Some((readings, names, mut found)) = self.page(Table::Customers, &mut after).await? {
+            let translation = self.translation(&names);
+            let ids: Vec<String> = readings.iter().map(|reading| reading.root.local_id.clone()).collect();
+            let mut links: HashMap<String, Vec<Link>> = HashMap::new();
+            for link in self.staging.links(&ids).await? {
+                found.correlations.insert((Table::Leads, link.lead_pk), link.correlation_id);
+                links.entry(link.customer_id.clone()).or_default().push(link);
+            }
+            for reading in readings {
+                let links = links.remove(&reading.root.local_id).unwrap_or_default();
+                self.customer(reading, links, &translation, &mut found).await?;
+            }
+            self.store(Table::Customers, found).await?;
+        }
+        Ok(())
+    }
+
+    async fn customer(
+        &self,
+        mut reading: Reading,
+        links: Vec<Link>,
+        t: &Translation<'_>,
+        found: &mut Found,
+    ) -> Result<(), ImportError> {
+        let loaded = self.state::<Customer>(&reading.root).await?;
+        let own = (Table::Customers, reading.root.pk);
+        let mut family: Family<CustomerCommand> = Family::new();
+        let mut begun = DateTime::<Utc>::MIN_UTC;
+        let (mut contacts, mut notes) = (Vec::new(), Vec::new());
+        for child in std::mem::take(&mut reading.children) {
+            let id = child.child.local_id;
+            match (child.child.table, child.now) {
+                (Table::CustomerNotes, Some(mut old)) => match t.note_wish(&mut old) {
+                    Ok(wish) => notes.push((old, child.before, wish, id)),
+                    Err(quarantine) => family.aside(old, child.before.is_some(), quarantine),
+                },
+                (Table::CustomerNotes, None) => self.note_gone(child.child.pk, child.before, id, t, &mut family),
+                (_, Some(mut old)) => match t.interaction_wish(&mut old) {
+                    Ok(wish) => contacts.push((old, child.before, wish, id)),
+                    Err(quarantine) => family.aside(old, child.before.is_some(), quarantine),
+                },
+                (_, None) => {}
+            }
+        }
+        match (reading.now.take(), reading.before.take()) {
+            (Some(mut old), None) => {
+                name_of_id(&mut old, &reading.root.local_id);
+                let wish = t.customer_wish(&mut old, &reading.root.local_id);
+                let others = contacts.iter().map(|(_, _, wish, _)| wish.created.or(wish.completed));
+                let others = others.chain(notes.iter().map(|(_, _, wish, _)| wish.created));
+                let others = others.chain(links.iter().map(|link| Some(link.converted_at)));
+                begun = wish.times.begin(&mut old, others, t.last_moment);
+                let ended = wish.times.end(&mut old, begun);
+                let steps = steps::customer(own, wish, begun, ended);
+                family.fine(old, false, steps);
+            }
+            (Some(mut old), Some(mut before)) => {
+                let id = &reading.root.local_id;
+                name_of_id(&mut old, id);
+                let (before, after) = (t.customer_wish(&mut before, id), t.customer_wish(&mut old, id));
+                let at = after.times.updated.unwrap_or(t.last_moment);
+                let steps = steps::customer_changes(own, &before, &after, at);
+                family.fine(old, true, steps);
+            }
+            (None, Some(_)) if reading.is_gone() => {
+                let command = CustomerCommand::Delete { has_unpaid_invoice: self.has_unpaid(&reading.root).await? };
+                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
+            }
+            _ => {}
+        }
+        for (old, before, wish, id) in contacts {
+            self.interaction(old, before, wish, id, begun, t, &mut family);
+        }
+        for (old, before, wish, id) in notes {
+            self.note(old, before, wish, id, begun, t, &mut family);
+        }
+        for link in links {
+            let Ok(lead) = link.lead_id.parse::<LeadId>() else { continue };
+            let interactions: Vec<Interaction> =
+                serde_json::from_str(&link.interactions).map_err(ImportError::Encode)?;
+            let command = CustomerCommand::LinkLead { lead, interactions };
+            let row = (Table::Leads, link.lead_pk);
+            family.steps.push(steps::link(row, link.converted_at.max(begun), command));
+        }
+        self.file::<Customer>(&reading.root, Table::Customers, loaded, family, found, |_, _, _| {})
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is known of one child")]
+    fn note(
+        &self,
+        mut old: Old,
+        before: Option<Old>,
+        wish: wishes::NoteWish,
+        local_id: Option<String>,
+        begun: DateTime<Utc>,
+        t: &Translation<'_>,
+        family: &mut Family<CustomerCommand>,
+    ) {
+        let row = (old.table, old.pk);
+        let known = before.is_some();
+        let Some(id) = local_id.as_deref().and_then(|id| id.parse::<NoteId>().ok()) else {
+            family.aside(old, known, Quarantine::new("id_missing", "no id could be given to it"));
+            return;
+        };
+        name_of_id(&mut old, &id.to_string());
+        let steps = match before {
+            None => {
+                if wish.created.is_some_and(|created| created < begun) {
+                    old.repair("before_parent", "created_at", Some(begun.to_rfc3339()));
+                }
+                steps::note(row, id, wish, begun, t.last_moment)
+            }
+            Some(mut before) => match t.note_wish(&mut before) {
+                Ok(before) => {
+                    let at = wish.updated.unwrap_or(t.last_moment);
+                    steps::note_changes(row, id, &before, &wish, at)
+                }
+                Err(quarantine) => return family.aside(old, known, quarantine),
+            },
+        };
+        family.fine(old, known, steps);
+    }
+
+    fn note_gone(
+        &self,
+        pk: i64,
+        before: Option<Old>,
+        local_id: Option<String>,
+        t: &Translation<'_>,
+        family: &mut Family<CustomerCommand>,
+    ) {
+        let wish = before.and_then(|mut before| t.note_wish(&mut before).ok());
+        let id = local_id.and_then(|id| id.parse::<NoteId>().ok());
+        if let (Some(wish), Some(id)) = (wish, id) {
+            let command = CustomerCommand::RemoveNote { id, by: wish.author };
+            family.steps.push(steps::of_customer((Table::CustomerNotes, pk), t.last_moment, command));
+        }
+    }
+
+    /// Whether the customer owes something, which keeps it.
+    async fn has_unpaid(&self, root: &Root) -> Result<bool, ImportError> {
+        Ok(sqlx::query_scalar(
+            "select exists (select 1 from invoices where tenant_id = $1 and customer_id = $2
+                                                     and status in ('sent', 'viewed'))",
+        )
+        .bind(self.staging.tenant())
+        .bind(&root.local_id)
+        .fetch_one(&self.staging.pool)
+        .await?)
+    }
+
+    async fn projects(&self) -> Result<(), ImportError> {
+        let mut after = i64::MIN;
+        while let Some((readings, names, mut found)) = self.page(Table::Projects, &mut after).await? {
+            let translation = self.translation(&names);
+            for reading in readings {
+                self.project(reading, &translation, &mut found).await?;
+            }
+            self.store(Table::Projects, found).await?;
+        }
+        Ok(())
+    }
+
+    async fn project(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
+        let loaded = self.state::<Project>(&reading.root).await?;
+        let own = (Table::Projects, reading.root.pk);
+        let mut family: Family<ProjectCommand> = Family::new();
+        let mut begun = DateTime::<Utc>::MIN_UTC;
+        let children = std::mem::take(&mut reading.children);
+        match (reading.now.take(), reading.before.take()) {
+            (Some(mut old), None) => {
+                name_of_id(&mut old, &reading.root.local_id);
+                match t.project_wish(&mut old, &reading.root.local_id) {
+                    Ok(wish) => {
+                        let started = wish.started.filter(|at| *at <= t.last_moment);
+                        begun = wish.times.begin(&mut old, [started], t.last_moment);
+                        let ended = wish.times.end(&mut old, begun);
+                        let steps = steps::project(own, wish, begun, ended);
+                        family.fine(old, false, steps);
+                    }
+                    Err(quarantine) => family.aside(old, false, quarantine),
+                }
+            }
+            (Some(mut old), Some(mut before)) => {
+                let id = &reading.root.local_id;
+                name_of_id(&mut old, id);
+                match (t.project_wish(&mut before, id), t.project_wish(&mut old, id)) {
+                    (Ok(before), Ok(after)) => {
+                        let at = after.times.updated.unwrap_or(t.last_moment);
+                        let steps = steps::project_changes(own, &before, &after, at);
+                        family.fine(old, true, steps);
+                    }
+                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, true, quarantine),
+                }
+            }
+            (None, Some(_)) if reading.is_gone() => {
+                let command = ProjectCommand::Delete {};
+                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
+            }
+            _ => {}
+        }
+        // The first link is the primary one: links of the same moment stay in the order of their keys.
+        let (mut linked, mut assigned) = (HashSet::new(), HashSet::new());
+        for child in children {
+            let row = (child.child.table, child.child.pk);
+            if row.0 == Table::ProjectCustomers {
+                self.project_customer(row, child, begun, t, &mut linked, &mut family);
+            } else {
+                self.project_member(row, child, begun, t, &mut assigned, &mut family);
+            }
+        }
+        self.file::<Project>(&reading.root, Table::Projects, loaded, family, found, |_, _, _| {})
+    }
+
+    fn project_customer(
+        &self,
+        row: RowId,
+        child: ReadChild,
+        begun: DateTime<Utc>,
+        t: &Translation<'_>,
+        linked: &mut HashSet<crate::aggregates::ids::CustomerId>,
+        family: &mut Family<ProjectCommand>,
+    ) {
+        let before = child.before.and_then(|mut before| t.link_wish(&mut before).ok());
+        let unlink = |(customer, _)| steps::of_project(row, t.last_moment, ProjectCommand::UnlinkCustomer { customer });
+        let Some(mut old) = child.now else {
+            family.steps.extend(before.map(unlink));
+            return;
+        };
+        match t.link_wish(&mut old) {
+            Ok((customer, at)) => {
+                if !linked.insert(customer) {
+                    old.repair("linked_twice", "customer_id", None);
+                }
+                let at = at.unwrap_or(if before.is_some() { t.last_moment } else { begun }).max(begun);
+                let mut told: Vec<_> = before.filter(|(was, _)| *was != customer).map(unlink).into_iter().collect();
+                let known = before.is_some();
+                told.push(steps::of_project(row, at, ProjectCommand::LinkCustomer { customer }));
+                family.fine(old, known, told);
+            }
+            Err(quarantine) => family.aside(old, before.is_some(), quarantine),
+        }
+    }
+
+    fn project_member(
+        &self,
+        row: RowId,
+        child: ReadChild,
+        begun: DateTime<Utc>,
+        t: &Translation<'_>,
+        assigned: &mut HashSet<UserId>,
+        family: &mut Family<ProjectCommand>,
+    ) {
+        let before = child.before.and_then(|mut before| t.member_wish(&mut before).ok());
+        let known = before.is_some();
+        let Some(mut old) = child.now else {
+            family.steps.extend(
+                before.map(|(user, ..)| steps::of_project(row, t.last_moment, ProjectCommand::RemoveMember { user })),
+            );
+            return;
+        };
+        match t.member_wish(&mut old) {
+            Ok((user, role, at)) => {
+                if !assigned.insert(user) {
+                    old.repair("assigned_twice", "user_id", Some(role.to_string()));
+                }
+                let at = at.unwrap_or(if known { t.last_moment } else { begun }).max(begun);
+                let mut told = Vec::new();
+                if let Some((was, ..)) = before.filter(|(was, ..)| *was != user) {
+                    told.push(steps::of_project(row, t.last_moment, ProjectCommand::RemoveMember { user: was }));
+                }
+                told.push(steps::of_project(row, at, ProjectCommand::AssignMember { user, role }));
+                family.fine(old, known, told);
+            }
+            Err(quarantine) => family.aside(old, known, quarantine),
+        }
+    }
+
+    async fn invoices(&self) -> Result<(), ImportError> {
+        let mut after = i64::MIN;
+        while let Some((readings, names, mut found)) = self.page(Table::Invoices, &mut after).await? {
+            let translation = self.translation(&names);
+            for reading in readings {
+                self.invoice(reading, &translation, &mut found).await?;
+            }
+            self.store(Table::Invoices, found).await?;
+        }
+        Ok(())
+    }
+
+    async fn invoice(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
+        let loaded = self.state::<Invoice>(&reading.root).await?;
+        let own = (Table::Invoices, reading.root.pk);
+        let mut family: Family<InvoiceCommand> = Family::new();
+        match (reading.now.take(), reading.before.take()) {
+            (Some(mut old), before) => {
+                name_of_id(&mut old, &reading.root.local_id);
+                let known = before.is_some();
+                let before = before.map(|mut before| t.invoice_wish(&mut before)).transpose();
+                match (before, t.invoice_wish(&mut old)) {
+                    (Ok(None), Ok(wish)) => family.fine(old, known, steps::invoice(own, &wish)),
+                    (Ok(Some(before)), Ok(wish)) => {
+                        let steps = steps::invoice_changes(own, &before, &wish);
+                        family.fine(old, known, steps);
+                    }
+                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, known, quarantine),
+                }
+            }
+            (None, Some(_)) if reading.is_gone() => {
+                let command = InvoiceCommand::Void {};
+                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
+            }
+            _ => {}
+        }
+        self.file::<Invoice>(&reading.root, Table::Invoices, loaded, family, found, |_, _, _| {})
+    }
+}
+
+/// Rows of a batch that are written at once.
+const BATCH: usize = 2_000;
+
+/// Collects whom a row names.
+fn name(named: &mut HashSet<(Table, String)>, old: Option<&Old>) {
+    let Some(old) = old else { return };
+    for (column, table) in old.table.references() {
+        named.extend(old.plain(column).map(|id| (*table, id)));
+    }
+}
+
+/// Names that a row has another id here than it had.
+fn name_of_id(old: &mut Old, id: &str) {
+    match old.raw("system_id").as_str().map(str::to_owned) {
+        Some(was) if was == id => {}
+        Some(_) => old.repair("id_changed", "system_id", Some(id.to_owned())),
+        None => old.repair("id_missing", "system_id", Some(id.to_owned())),
+    }
+}

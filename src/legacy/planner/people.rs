@@ -1,0 +1,337 @@
+//! The people, and the rows that belong to no aggregate of their own: the vault and the businesses.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+
+use super::{Family, Found, Judged, PAGE, Planner, Reading, name_of_id};
+use crate::aggregates::ids::{TenantId, UserId};
+use crate::aggregates::tenant::{Tenant, TenantCommand, TenantPatch};
+use crate::aggregates::user::{User, UserCommand};
+use crate::aggregates::values::{Patch, Text, UserStatus};
+use crate::event_store::StreamId;
+use crate::legacy::ImportError;
+use crate::legacy::old::{Old, Quarantine};
+use crate::legacy::staging::{Heap, Outcome};
+use crate::legacy::steps;
+use crate::legacy::tables::Table;
+use crate::legacy::telling::{Step, Teller};
+use crate::legacy::wishes::{Times, Translation, UserWish, login};
+use crate::legacy::words::OldRole;
+
+/// Old names of the one business there was.
+const THE_BUSINESS: [&str; 3] = ["DEV-000", "TEN-001", "your_business"];
+
+impl Planner<'_> {
+    pub(super) async fn users(&self) -> Result<(), ImportError> {
+        let twins = self.twins().await?;
+        let mut after = i64::MIN;
+        while let Some((readings, names, mut found)) = self.page(Table::Users, &mut after).await? {
+            let t = self.translation(&names);
+            let holders = self.holders(&readings).await?;
+            let busy = self.with_open_work(&readings).await?;
+            for reading in readings {
+                let pk = reading.root.pk;
+                if self.founder == Some(pk) {
+                    self.founder(reading, &t, &mut found).await?;
+                    continue;
+                }
+                let open_work = reading.root.legacy_id.as_ref().is_some_and(|id| busy.contains(id));
+                self.user(reading, &t, twins.get(&pk), &holders, open_work, &mut found).await?;
+            }
+            self.store(Table::Users, found).await?;
+        }
+        Ok(())
+    }
+
+    async fn user(
+        &self,
+        mut reading: Reading,
+        t: &Translation<'_>,
+        twin: Option<&String>,
+        holders: &HashMap<String, String>,
+        open_work: bool,
+        found: &mut Found,
+    ) -> Result<(), ImportError> {
+        let loaded = self.state::<User>(&reading.root).await?;
+        let status = loaded.0.status;
+        let own = (Table::Users, reading.root.pk);
+        let id = reading.root.local_id.clone();
+        let mut family: Family<UserCommand> = Family::new();
+        match (reading.now.take(), reading.before.take()) {
+            (Some(mut old), before) => {
+                name_of_id(&mut old, &id);
+                let known = before.is_some();
+                // An address that was replaced is not the twin's any more.
+                let replaced = old.repairs.iter().any(|repair| repair.rule == "mapped" && repair.field == "email");
+                let twin = twin.filter(|_| !replaced);
+                let wish = self.only_once(t.user_wish(&mut old), twin, holders, &id);
+                let before: Option<UserWish> = before.and_then(|mut before| t.user_wish(&mut before).ok());
+                match (before, wish) {
+                    (_, Err(quarantine)) => family.aside(old, known, quarantine),
+                    (None, Ok(wish)) => {
+                        let begun = wish.times.begin(&mut old, [], t.last_moment);
+                        let ended = wish.times.end(&mut old, begun);
+                        if !wish.active && open_work {
+                            old.repair("inactive_with_open_work", "is_active", Some(UserStatus::Locked.to_string()));
+                        }
+                        let steps = steps::user(own, wish, begun, ended, open_work);
+                        family.fine(old, known, steps);
+                    }
+                    (Some(before), Ok(after)) => {
+                        let at = after.times.updated.unwrap_or(t.last_moment);
+                        let others = self.other_active_owners(&id).await?;
+                        let steps = steps::user_changes(own, &before, &after, at, status, open_work, others);
+                        family.fine(old, known, steps);
+                    }
+                }
+            }
+            (None, Some(_)) if reading.is_gone() => {
+                let other_active_owners = self.other_active_owners(&id).await?;
+                let command =
+                    UserCommand::Lock { reason: Text::new("Gone from the old system").ok(), other_active_owners };
+                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
+            }
+            _ => {}
+        }
+        self.file::<User>(&reading.root, Table::Users, loaded, family, found, |_, _, _| {})
+    }
+
+    /// An address signs in one person, whatever its case: whoever came first has it.
+    fn only_once(
+        &self,
+        wish: Result<UserWish, Quarantine>,
+        twin: Option<&String>,
+        holders: &HashMap<String, String>,
+        id: &str,
+    ) -> Result<UserWish, Quarantine> {
+        let wish = wish?;
+        let taken = |by: &str| {
+            Quarantine::new(
+                "email_taken",
+                format!("{} is what {by} signs in with, whatever its case", wish.details.email),
+            )
+        };
+        if let Some(twin) = twin {
+            return Err(taken(twin));
+        }
+        match holders.get(&wish.details.email.key()) {
+            Some(holder) if *holder != format!("{}:{id}", self.tenant) => Err(taken(holder)),
+            _ => Ok(wish),
+        }
+    }
+
+    /// The founder is the platform's: the same person as the platform's own, if it has one already.
+    async fn founder(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
+        let own = (Table::Users, reading.root.pk);
+        let Some(mut old) = reading.now.take() else { return Ok(()) };
+        let stream = StreamId::new(User::TYPE, TenantId::Platform, UserId::FOUNDER);
+        let loaded = self.store.streams().read::<User>(&stream).await?;
+        let mut family: Family<UserCommand> = Family::new();
+        if old.raw("system_id").as_str() != Some(UserId::FOUNDER.to_string().as_str()) {
+            name_of_id(&mut old, &UserId::FOUNDER.to_string());
+        }
+        if let Some(there) = &loaded.state.facts {
+            if reading.before.is_none() {
+                old.repair("founder_already_there", "email", Some(there.email.to_string()));
+            }
+            family.fine(old, true, Vec::new());
+        } else {
+            let _: OldRole = old.word("user_role", "role");
+            match login(&mut old) {
+                Ok(email) => {
+                    let full_name = old.text("full_name").or_else(|| Text::new("Platform Founder").ok());
+                    let times = Times { created: old.time("created_at"), updated: old.time("updated_at") };
+                    let begun = times.begin(&mut old, [], t.last_moment);
+                    match full_name {
+                        Some(full_name) => {
+                            let command = UserCommand::RegisterFounder { email, full_name };
+                            let step = Step { at: begun, order: steps::BEGINS, row: own, actor: None, command };
+                            family.fine(old, false, vec![step]);
+                        }
+                        None => family.aside(old, false, Quarantine::new("name_missing", "the founder has no name")),
+                    }
+                }
+                Err(quarantine) => family.aside(old, false, quarantine),
+            }
+        }
+        let Family { steps, judged } = family;
+        let founder = UserId::FOUNDER.to_string();
+        let teller = Teller { tenant: self.tenant, stream_tenant: TenantId::Platform, local_id: &founder };
+        let told = teller.tell(loaded.state, loaded.version, steps, |_: &User, _, _| {})?;
+        found.plan.extend(told.events);
+        for judged in judged {
+            found.outcomes.push(outcome(judged)?);
+        }
+        Ok(())
+    }
+
+    /// Users whose address an earlier row has, whatever its case, each with that row's id.
+    async fn twins(&self) -> Result<HashMap<i64, String>, ImportError> {
+        let rows: Vec<(i64, Option<String>)> = sqlx::query_as(
+            "select u.pk, u.first from (
+                 select pk, first_value(id) over same as first, row_number() over same as place from (
+                     select pk, coalesce(row::json ->> 'system_id', 'row ' || pk) as id,
+                            lower(btrim(row::json ->> 'email')) as email
+                     from legacy_staged where tenant_id = $1 and source_table = 'users' and row is not null
+                     union all
+                     select r.pk, coalesce(r.row::json ->> 'system_id', 'row ' || r.pk),
+                            lower(btrim(r.row::json ->> 'email'))
+                     from legacy_rows r
+                     where r.tenant_id = $1 and r.source_table = 'users' and not r.vanished
+                       and r.heap <> 'quarantined' and not exists (
+                           select 1 from legacy_staged s
+                           where s.tenant_id = $1 and s.source_table = 'users' and s.pk = r.pk)
+                 ) people where email <> ''
+                 window same as (partition by email order by pk)
+             ) u where u.place > 1",
+        )
+        .bind(self.staging.tenant())
+        .fetch_all(&self.staging.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(pk, first)| (pk, first.unwrap_or_default())).collect())
+    }
+
+    /// Who signs in already with an address that a row of the page has.
+    async fn holders(&self, readings: &[Reading]) -> Result<HashMap<String, String>, ImportError> {
+        let keys: Vec<String> = readings
+            .iter()
+            .filter_map(|reading| reading.now.as_ref()?.plain("email"))
+            .map(|email| email.to_lowercase())
+            .collect();
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "select email_key, tenant_id || ':' || user_id from platform.logins where email_key = any($1)",
+        )
+        .bind(keys)
+        .fetch_all(self.platform)
+        .await?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// The inactive users of the page who still have open leads or projects, by their old ids.
+    async fn with_open_work(&self, readings: &[Reading]) -> Result<HashSet<String>, ImportError> {
+        let ids: Vec<&str> = readings.iter().filter_map(|reading| reading.root.legacy_id.as_deref()).collect();
+        let busy: Vec<String> = sqlx::query_scalar(
+            "with work as (
+                 select source_table, row::json as row from legacy_staged
+                 where tenant_id = $1 and source_table in ('leads', 'projects') and row is not null
+                 union all
+                 select r.source_table, r.row::json from legacy_rows r
+                 where r.tenant_id = $1 and r.source_table in ('leads', 'projects') and not r.vanished
+                   and not exists (select 1 from legacy_staged s
+                                   where s.tenant_id = $1 and s.source_table = r.source_table and s.pk = r.pk)
+             )
+             select distinct coalesce(row ->> 'assigned_to', row ->> 'owner_id') from work
+             where coalesce(row ->> 'assigned_to', row ->> 'owner_id') = any($2)
+               and lower(regexp_replace(coalesce(row ->> 'stage', row ->> 'status', ''), '[^A-Za-z]', '', 'g'))
+                   not in ('closedwon', 'closedlost', 'won', 'win', 'converted', 'lost', 'dead', 'completed', 'complete',
+                           'done', 'finished', 'cancelled', 'canceled')",
+        )
+        .bind(self.staging.tenant())
+        .bind(ids)
+        .fetch_all(&self.staging.pool)
+        .await?;
+        Ok(busy.into_iter().collect())
+    }
+
+    async fn other_active_owners(&self, id: &str) -> Result<u32, ImportError> {
+        let owners: i64 = sqlx::query_scalar(
+            "select count(*) from users where tenant_id = $1 and id <> $2
+                                          and role = 'BUSINESS_OWNER' and status = 'active'",
+        )
+        .bind(self.staging.tenant())
+        .bind(id)
+        .fetch_one(&self.staging.pool)
+        .await?;
+        Ok(u32::try_from(owners).unwrap_or(u32::MAX))
+    }
+
+    /// The rows that are no aggregate's.
+    pub(super) async fn apart(&self) -> Result<(), ImportError> {
+        self.vault().await?;
+        self.businesses().await
+    }
+
+    /// Entries of the vault are counted; whose they are is told in the report, and nothing else of them is known.
+    async fn vault(&self) -> Result<(), ImportError> {
+        let mut after = i64::MIN;
+        loop {
+            let rows = self.staging.staged(Table::PasswordVault, after, PAGE).await?;
+            let Some((last, ..)) = rows.last() else { return Ok(()) };
+            after = *last;
+            let mut outcomes = Vec::with_capacity(rows.len());
+            for (pk, row, _) in rows {
+                let Some(row) = row else { continue };
+                let mut old = self.read(Table::PasswordVault, pk, &row)?;
+                old.repair("secret_left_behind", "user_system_id", None);
+                let (row, repairs) = ((old.table, old.pk), old.repairs);
+                outcomes.push(outcome(Judged { row, repairs, quarantine: None, known: false })?);
+            }
+            self.progress.planned(outcomes.len());
+            self.staging.add_outcomes(&outcomes).await?;
+        }
+    }
+
+    /// The business whose history this is gets its details; another one is somebody else's to register.
+    async fn businesses(&self) -> Result<(), ImportError> {
+        let rows = self.staging.staged(Table::Tenants, i64::MIN, PAGE).await?;
+        let mut found = Found::default();
+        let stream = StreamId::of_tenant(self.tenant);
+        let mut loaded = self.store.streams().read::<Tenant>(&stream).await?;
+        for (pk, row, imported) in rows {
+            let Some(json) = row else { continue };
+            let mut old = self.read(Table::Tenants, pk, &json)?;
+            found.correlations.insert((Table::Tenants, pk), self.correlation(Table::Tenants, pk, &json));
+            let name = old.plain("system_id").unwrap_or_default();
+            let quarantine = if name == TenantId::Platform.to_string() {
+                old.repair("platform_already_there", "system_id", None);
+                None
+            } else if name == self.tenant.to_string() || THE_BUSINESS.contains(&name.as_str()) {
+                let step = self.business(&mut old, (Table::Tenants, pk));
+                let local_id = self.tenant.to_string();
+                let teller = Teller { tenant: self.tenant, stream_tenant: self.tenant, local_id: &local_id };
+                if loaded.version > 0 {
+                    let told = teller.tell(loaded.state, loaded.version, vec![step], |_: &Tenant, _, _| {})?;
+                    loaded.state = told.state;
+                    loaded.version += i64::try_from(told.events.len()).unwrap_or(0);
+                    found.plan.extend(told.events);
+                }
+                None
+            } else {
+                let sentence = format!("{name} is another business; register it, and its data can be brought in there");
+                Some(Quarantine::new("another_business", sentence))
+            };
+            let known = imported.is_some();
+            let repairs = old.repairs;
+            found.outcomes.push(outcome(Judged { row: (Table::Tenants, pk), repairs, quarantine, known })?);
+        }
+        self.store(Table::Tenants, found).await
+    }
+
+    fn business(&self, old: &mut Old, row: (Table, i64)) -> Step<TenantCommand> {
+        let at: DateTime<Utc> = old.time("updated_at").or_else(|| old.time("created_at")).unwrap_or(self.last_moment);
+        let set = |value| Patch::Set(value);
+        let patch = TenantPatch {
+            business_name: old.text("business_name").map_or(Patch::Unchanged, set),
+            business_email: old.email("business_email").map_or(Patch::Unchanged, Patch::Set),
+            business_phone: old.phone("business_phone").map_or(Patch::Unchanged, Patch::Set),
+            address: old.address().map_or(Patch::Unchanged, Patch::Set),
+            country: old.text("country").map_or(Patch::Unchanged, Patch::Set),
+        };
+        Step { at, order: steps::BEGINS, row, actor: None, command: TenantCommand::ChangeDetails(patch) }
+    }
+}
+
+/// What is found out about a row that no rule was asked about.
+fn outcome(judged: Judged) -> Result<Outcome, ImportError> {
+    let Judged { row, repairs, quarantine, .. } = judged;
+    let heap = match (&quarantine, repairs.is_empty()) {
+        (Some(_), _) => Heap::Quarantined,
+        (None, true) => Heap::Replayed,
+        (None, false) => Heap::Repaired,
+    };
+    let (reason, detail) = quarantine.map(|quarantine| (quarantine.reason, quarantine.detail)).unzip();
+    let repairs = serde_json::to_string(&repairs).map_err(ImportError::Encode)?;
+    Ok(Outcome { table: row.0, pk: row.1, heap, reason, detail, repairs, events: 0 })
+}

@@ -1,0 +1,166 @@
+//! The rows that were kept aside: to look at, and to try again after a fix or with a mapping.
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::Row;
+
+use super::staging::Staging;
+use super::tables::Table;
+use super::{ImportError, Options, Progress, Repair, Report, Run, refuse_if_unfinished};
+use crate::aggregates::ids::TenantId;
+use crate::api::App;
+use crate::clock::new_event_id;
+
+/// A row that was kept aside.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Quarantined {
+    /// Its table.
+    pub table: String,
+    /// Its primary key.
+    pub key: i64,
+    /// The id that it had.
+    pub legacy_id: Option<String>,
+    /// Why, for programs.
+    pub reason: String,
+    /// Why, for people; names the parent if it is the parent's fault.
+    pub detail: String,
+    /// What would have been repaired.
+    #[schema(value_type = Vec<Object>)]
+    pub repairs: Vec<Repair>,
+    /// The whole row, without its secrets.
+    #[schema(value_type = Object)]
+    pub row: Value,
+}
+
+/// Which rows.
+#[derive(Debug, Clone, Default)]
+pub struct Which {
+    /// Of one table.
+    pub table: Option<Table>,
+    /// One row of it.
+    pub key: Option<i64>,
+    /// For one reason.
+    pub reason: Option<String>,
+    /// After this row.
+    pub after: Option<(String, i64)>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Rows in quarantine, by table and key.
+///
+/// # Errors
+/// The database's, or a row that cannot be read back.
+pub async fn list(
+    db: impl sqlx::PgExecutor<'_>,
+    tenant: TenantId,
+    which: &Which,
+) -> Result<Vec<Quarantined>, ImportError> {
+    let rows = sqlx::query(
+        "select r.source_table, r.pk, k.legacy_id, r.reason, r.detail, r.repairs, r.row from legacy_rows r
+         left join legacy_keys k on k.tenant_id = r.tenant_id and k.source_table = r.source_table and k.pk = r.pk
+         where r.tenant_id = $1 and r.heap = 'quarantined' and not r.vanished
+           and ($2::text is null or r.source_table = $2) and ($3::bigint is null or r.pk = $3)
+           and ($4::text is null or r.reason = $4)
+           and ($5::text is null or (r.source_table, r.pk) > ($5, $6::bigint))
+         order by r.source_table, r.pk limit $7",
+    )
+    .bind(tenant.to_string())
+    .bind(which.table.map(Table::name))
+    .bind(which.key)
+    .bind(&which.reason)
+    .bind(which.after.as_ref().map(|(table, _)| table.as_str()))
+    .bind(which.after.as_ref().map(|(_, key)| *key))
+    .bind(which.limit)
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let (repairs, json): (&str, &str) = (row.try_get("repairs")?, row.try_get("row")?);
+            Ok(Quarantined {
+                table: row.try_get("source_table")?,
+                key: row.try_get("pk")?,
+                legacy_id: row.try_get("legacy_id")?,
+                reason: row.try_get::<Option<String>, _>("reason")?.unwrap_or_default(),
+                detail: row.try_get::<Option<String>, _>("detail")?.unwrap_or_default(),
+                repairs: serde_json::from_str(repairs).map_err(ImportError::Encode)?,
+                row: serde_json::from_str(json).map_err(ImportError::Encode)?,
+            })
+        })
+        .collect()
+}
+
+/// Tries rows in quarantine again, as they were last read; `options.mappings` say what is to be read differently, now
+/// and in every later run.
+///
+/// # Errors
+/// [`ImportError`]; what was appended stays.
+pub async fn retry(app: &App, options: &Options, which: &Which, progress: &Progress) -> Result<Report, ImportError> {
+    let staging = Staging::new(app.database.cell_of(options.tenant).importer.clone(), options.tenant);
+    let lock = staging.lock().await?;
+    let tried = retry_locked(app, staging, options, which, progress).await;
+    progress.end();
+    drop(lock);
+    tried
+}
+
+async fn retry_locked(
+    app: &App,
+    staging: Staging,
+    options: &Options,
+    which: &Which,
+    progress: &Progress,
+) -> Result<Report, ImportError> {
+    refuse_if_unfinished(&staging).await?;
+    let last: Option<(String, Value)> = sqlx::query_as(
+        "select revision, report from legacy_imports
+         where tenant_id = $1 and status = 'done' and not dry_run and report is not null
+         order by started_at desc limit 1",
+    )
+    .bind(staging.tenant())
+    .fetch_optional(&staging.pool)
+    .await?;
+    let Some((revision, report)) = last else {
+        return Err(ImportError::Other(format!("nothing was imported into {} yet", options.tenant)));
+    };
+    let last: Report = serde_json::from_value(report).map_err(ImportError::Encode)?;
+    let started_at = app.clock.now();
+    let import_id = new_event_id(started_at);
+    let run = Run { app, staging, tenant: options.tenant, import_id, started_at, revision, progress };
+    run.staging.clear().await?;
+    run.staging.begin(import_id, "quarantine", &run.revision, options.dry_run, started_at).await?;
+    let tried = run.again(options, which, &last).await;
+    if tried.is_err() {
+        run.give_up().await;
+    }
+    tried
+}
+
+impl Run<'_> {
+    async fn again(&self, options: &Options, which: &Which, last: &Report) -> Result<Report, ImportError> {
+        let maps = self.staging.maps(&options.mappings).await?;
+        self.staging.stage_quarantined(which.table, which.key).await?;
+        let founder: Option<i64> = sqlx::query_scalar(
+            "select pk from legacy_keys where tenant_id = $1 and source_table = 'users' and local_id = 'USR-000'",
+        )
+        .bind(self.staging.tenant())
+        .fetch_optional(&self.staging.pool)
+        .await?;
+        // What has no time of its own was there when the old database was last looked at.
+        self.plan(&maps, founder, last.started_at).await?;
+        let mut report = Report::begin(&self.facts(&last.source, options.dry_run));
+        report.founder.clone_from(&last.founder);
+        let hashes = std::collections::BTreeMap::new();
+        if options.dry_run {
+            report.finish(self, &hashes, 0).await?;
+            report.needs_reset.clone_from(&last.needs_reset);
+            self.staging.clear().await?;
+            let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
+            self.staging.end(self.import_id, super::staging::Status::Done, Some(&kept), self.app.clock.now()).await?;
+            return Ok(report);
+        }
+        self.staging.keep_maps(&options.mappings).await?;
+        self.staging.planned(self.import_id).await?;
+        self.append(report, hashes, 0).await
+    }
+}
