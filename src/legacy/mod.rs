@@ -225,7 +225,7 @@ async fn resume(
 impl Run<'_> {
     async fn whole(&self, mut source: Source, options: &Options, resumed: i64) -> Result<Report, ImportError> {
         let maps = self.staging.maps(&options.mappings).await?;
-        let last_moment = source.last_moment(self.started_at).await?.unwrap_or(DateTime::UNIX_EPOCH);
+        let last_moment = source.last_moment(self.started_at).await?.unwrap_or(self.started_at);
         let read =
             reading::stage(&self.staging, &mut source, self.import_id, options.accept_deletions, self.progress).await?;
         let shape = source.shape.clone();

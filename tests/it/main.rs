@@ -18,6 +18,7 @@ mod dependencies;
 mod house;
 mod isolation;
 mod leads;
+mod legacy;
 mod lists;
 mod log;
 mod passwords;

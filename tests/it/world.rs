@@ -65,6 +65,13 @@ impl World {
         .await
     }
 
+    /// A server that nobody has founded: no founder, no business.
+    pub async fn unfounded() -> Self {
+        let url = fresh_database("devhub", event_store::migrate).await;
+        let clock = Clock::manual("2026-03-02T09:00:00Z".parse().unwrap());
+        Self::open(url, clock, MasterKey::generate().unwrap(), RateLimits::default()).await
+    }
+
     /// A server with other rate limits.
     pub async fn start_with(limits: RateLimits) -> Self {
         let url = fresh_database("devhub", event_store::migrate).await;
@@ -75,11 +82,16 @@ impl World {
 
     /// A server on a database that may have been used before.
     pub async fn on(url: String, clock: Clock, master: MasterKey, limits: RateLimits) -> Self {
+        let world = Self::open(url, clock, master, limits).await;
+        founding::found(&world.app, FOUNDER, Some(&SecretString::from(PASSWORD))).await.unwrap();
+        world
+    }
+
+    async fn open(url: String, clock: Clock, master: MasterKey, limits: RateLimits) -> Self {
         let database = Database::connect(&url).await.unwrap();
         let (app, tasks) = App::start(database, clock.clone(), master.clone(), limits).await.unwrap();
         // The tasks end with the runtime of the test.
         std::mem::forget(tasks);
-        founding::found(&app, FOUNDER, Some(&SecretString::from(PASSWORD))).await.unwrap();
         let router = api::router(&app).unwrap();
         Self { app, router, clock, url, master }
     }
