@@ -92,6 +92,8 @@ fn separated(text: &str) -> Option<String> {
         _ => None,
     };
     let (whole, fraction) = match decimal {
+        // A separator that separates nothing was meant for something that is not there.
+        Some(at) if at + 1 == text.len() => return None,
         Some(at) => (text.get(..at)?, text.get(at + 1..)?),
         None => (text, ""),
     };

@@ -238,15 +238,15 @@ impl Planner<'_> {
     }
 
     /// Asks the rules, and files every row of the family.
-    fn file<A>(
+    fn file<A, S>(
         &self,
         root: &Root,
         table: Table,
         (state, version): (A, i64),
         family: Family<A::Command>,
         found: &mut Found,
-        seen: impl FnMut(&A, &Step<A::Command>, DateTime<Utc>),
-    ) -> Result<(), ImportError>
+        see: impl Fn(&A, &Step<A::Command>, DateTime<Utc>) -> Option<S>,
+    ) -> Result<Vec<S>, ImportError>
     where
         A: Rules,
         A::Error: crate::aggregates::Refused,
@@ -255,7 +255,7 @@ impl Planner<'_> {
         let Family { steps, judged } = family;
         let own = (table, root.pk);
         let teller = Teller { tenant: self.tenant, stream_tenant: self.tenant, local_id: &root.local_id };
-        let told = teller.tell(state, version, steps, seen)?;
+        let told = teller.tell(&state, version, steps, see)?;
         let mut refused: HashMap<RowId, Quarantine> = HashMap::new();
         let fresh = version == 0;
         for refusal in told.refused {
@@ -285,7 +285,7 @@ impl Planner<'_> {
             let repairs = serde_json::to_string(&repairs).map_err(ImportError::Encode)?;
             found.outcomes.push(Outcome { table: row.0, pk: row.1, heap, reason, detail, repairs, events: 0 });
         }
-        Ok(())
+        Ok(if root_aside { Vec::new() } else { told.seen })
     }
 
     /// Rows whose parent is nowhere.
@@ -387,16 +387,10 @@ impl Planner<'_> {
         for (old, before, wish, local_id) in children {
             self.interaction(old, before, wish, local_id, begun, t, &mut family);
         }
-        let mut links = Vec::new();
-        self.file::<Lead>(&reading.root, Table::Leads, loaded, family, found, |state, step, at| {
-            if let LeadCommand::Convert { customer } = step.command {
-                links.push((customer, at, serde_json::to_string(&state.interactions.iter().collect::<Vec<_>>())));
-            }
+        let links = self.file(&reading.root, Table::Leads, loaded, family, found, |state: &Lead, step, at| {
+            let LeadCommand::Convert { customer } = step.command else { return None };
+            Some((customer, at, serde_json::to_string(&state.interactions.iter().collect::<Vec<_>>())))
         })?;
-        let aside = found.outcomes.iter().rev().find(|outcome| (outcome.table, outcome.pk) == own);
-        if aside.is_some_and(|outcome| outcome.heap == Heap::Quarantined) {
-            return Ok(());
-        }
         for (customer, converted_at, interactions) in links {
             found.links.push(Link {
                 customer_id: customer.to_string(),
@@ -540,7 +534,8 @@ impl Planner<'_> {
             let row = (Table::Leads, link.lead_pk);
             family.steps.push(steps::link(row, link.converted_at.max(begun), command));
         }
-        self.file::<Customer>(&reading.root, Table::Customers, loaded, family, found, |_, _, _| {})
+        self.file::<Customer, ()>(&reading.root, Table::Customers, loaded, family, found, |_, _, _| None)?;
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "what is known of one child")]
@@ -657,24 +652,27 @@ impl Planner<'_> {
             }
             _ => {}
         }
+        // Since when what does not say it: since the project began, or if that is long known, since the last moment.
+        let unsaid = if begun == DateTime::<Utc>::MIN_UTC { t.last_moment } else { begun };
         // The first link is the primary one: links of the same moment stay in the order of their keys.
         let (mut linked, mut assigned) = (HashSet::new(), HashSet::new());
         for child in children {
             let row = (child.child.table, child.child.pk);
             if row.0 == Table::ProjectCustomers {
-                self.project_customer(row, child, begun, t, &mut linked, &mut family);
+                self.project_customer(row, child, (begun, unsaid), t, &mut linked, &mut family);
             } else {
-                self.project_member(row, child, begun, t, &mut assigned, &mut family);
+                self.project_member(row, child, (begun, unsaid), t, &mut assigned, &mut family);
             }
         }
-        self.file::<Project>(&reading.root, Table::Projects, loaded, family, found, |_, _, _| {})
+        self.file::<Project, ()>(&reading.root, Table::Projects, loaded, family, found, |_, _, _| None)?;
+        Ok(())
     }
 
     fn project_customer(
         &self,
         row: RowId,
         child: ReadChild,
-        begun: DateTime<Utc>,
+        (begun, unsaid): (DateTime<Utc>, DateTime<Utc>),
         t: &Translation<'_>,
         linked: &mut HashSet<crate::aggregates::ids::CustomerId>,
         family: &mut Family<ProjectCommand>,
@@ -690,7 +688,7 @@ impl Planner<'_> {
                 if !linked.insert(customer) {
                     old.repair("linked_twice", "customer_id", None);
                 }
-                let at = at.unwrap_or(if before.is_some() { t.last_moment } else { begun }).max(begun);
+                let at = at.unwrap_or(if before.is_some() { t.last_moment } else { unsaid }).max(begun);
                 let mut told: Vec<_> = before.filter(|(was, _)| *was != customer).map(unlink).into_iter().collect();
                 let known = before.is_some();
                 told.push(steps::of_project(row, at, ProjectCommand::LinkCustomer { customer }));
@@ -704,7 +702,7 @@ impl Planner<'_> {
         &self,
         row: RowId,
         child: ReadChild,
-        begun: DateTime<Utc>,
+        (begun, unsaid): (DateTime<Utc>, DateTime<Utc>),
         t: &Translation<'_>,
         assigned: &mut HashSet<UserId>,
         family: &mut Family<ProjectCommand>,
@@ -722,7 +720,7 @@ impl Planner<'_> {
                 if !assigned.insert(user) {
                     old.repair("assigned_twice", "user_id", Some(role.to_string()));
                 }
-                let at = at.unwrap_or(if known { t.last_moment } else { begun }).max(begun);
+                let at = at.unwrap_or(if known { t.last_moment } else { unsaid }).max(begun);
                 let mut told = Vec::new();
                 if let Some((was, ..)) = before.filter(|(was, ..)| *was != user) {
                     told.push(steps::of_project(row, t.last_moment, ProjectCommand::RemoveMember { user: was }));
@@ -770,7 +768,8 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        self.file::<Invoice>(&reading.root, Table::Invoices, loaded, family, found, |_, _, _| {})
+        self.file::<Invoice, ()>(&reading.root, Table::Invoices, loaded, family, found, |_, _, _| None)?;
+        Ok(())
     }
 }
 

@@ -264,7 +264,8 @@ impl Source {
             }
             let column = quoted_name(&column);
             let statement = format!(
-                "select (max({column}) at time zone 'UTC')::timestamptz from {} where {column} <= $1::timestamptz at time zone 'UTC'",
+                "select (max({column}) at time zone 'UTC')::timestamptz from {}
+                 where {column} between timestamp '1970-01-01' and $1::timestamptz at time zone 'UTC'",
                 self.qualified(&table)
             );
             let found: Option<DateTime<Utc>> =

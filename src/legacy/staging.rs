@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{Connection, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::ImportError;
@@ -194,7 +194,7 @@ impl Staging {
 
     /// Empties what belongs to a run. Names that were given to rows which never came in are taken back.
     pub(super) async fn clear(&self) -> Result<(), ImportError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin_over_all().await?;
         for table in ["legacy_staged", "legacy_dirty", "legacy_links", "legacy_outcomes", "legacy_plan"] {
             sqlx::query(&format!("delete from {table} where tenant_id = $1"))
                 .bind(&self.tenant)
@@ -222,15 +222,25 @@ impl Staging {
         Ok(())
     }
 
-    /// Brings the planner's knowledge of the tables up to date: they were empty a moment ago.
+    /// Brings the planner's knowledge of the tables up to date: they were empty a moment ago. Only their owner may,
+    /// which is usually who signed in; without it the plans are those of an empty table, slower and not wrong.
     pub(super) async fn analyze(&self, tables: &[&str]) -> Result<(), ImportError> {
+        let mut connection = self.pool.acquire().await?.detach();
+        sqlx::query("set role none").execute(&mut connection).await?;
         for table in tables {
-            // Only an owner may; without it the plans are those of an empty table, slower and not wrong.
-            if let Err(error) = sqlx::query(&format!("analyze {table}")).execute(&self.pool).await {
+            if let Err(error) = sqlx::query(&format!("analyze {table}")).execute(&mut connection).await {
                 tracing::debug!(%error, "{table} was not analyzed: {error}");
             }
         }
+        connection.close().await?;
         Ok(())
+    }
+
+    /// A transaction for statements over whole tables: they are joined as wholes, whatever is known of their size.
+    async fn begin_over_all(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, ImportError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("set local enable_nestloop = off").execute(&mut *transaction).await?;
+        Ok(transaction)
     }
 
     /// The replacements that were asked for, now and before.
@@ -427,14 +437,21 @@ impl Staging {
     ///
     /// `taken` is a statement for what the tenant uses already: the numbers of local ids, as `number`.
     pub(super) async fn assign_names(&self, prefix: &str, lowest: i64, taken: &str) -> Result<i64, ImportError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin_over_all().await?;
         sqlx::query(
-            "update legacy_keys k set referable = false from (
-                 select source_table, pk, row_number() over (
-                     partition by source_table, legacy_id order by local_id nulls last, canonical desc, pk) as place
-                 from legacy_keys where tenant_id = $1 and prefix = $2 and legacy_id is not null) twins
-             where k.tenant_id = $1 and k.source_table = twins.source_table and k.pk = twins.pk
-               and twins.place > 1 and k.referable",
+            "update legacy_keys k set referable = t.place = 1 and t.live from (
+                 select source_table, pk, live, row_number() over (
+                     partition by source_table, legacy_id order by live desc, pk) as place
+                 from (
+                     select k.source_table, k.pk, k.legacy_id,
+                            case when s.pk is not null then s.row is not null else not coalesce(r.vanished, false) end
+                                as live
+                     from legacy_keys k
+                     left join legacy_staged s on s.tenant_id = $1 and s.source_table = k.source_table and s.pk = k.pk
+                     left join legacy_rows r on r.tenant_id = $1 and r.source_table = k.source_table and r.pk = k.pk
+                     where k.tenant_id = $1 and k.prefix = $2 and k.legacy_id is not null) keys) t
+             where k.tenant_id = $1 and k.source_table = t.source_table and k.pk = t.pk
+               and k.referable <> (t.place = 1 and t.live)",
         )
         .bind(&self.tenant)
         .bind(prefix)
@@ -491,6 +508,7 @@ impl Staging {
 
     /// Finds the aggregates that staged rows are about.
     pub(super) async fn find_dirty(&self) -> Result<(), ImportError> {
+        let mut transaction = self.begin_over_all().await?;
         sqlx::query(
             "insert into legacy_dirty (tenant_id, source_table, pk, children)
              select $1, d.source_table, d.pk, sum(d.children) from (
@@ -504,13 +522,15 @@ impl Staging {
              ) d group by d.source_table, d.pk",
         )
         .bind(&self.tenant)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
     /// The aggregates that leads were converted into belong to the run as well.
     pub(super) async fn find_linked(&self) -> Result<(), ImportError> {
+        let mut transaction = self.begin_over_all().await?;
         sqlx::query(
             "insert into legacy_dirty as d (tenant_id, source_table, pk, children)
              select $1, 'customers', k.pk, count(*) from legacy_links l
@@ -519,8 +539,9 @@ impl Staging {
              on conflict (tenant_id, source_table, pk) do update set children = d.children + excluded.children",
         )
         .bind(&self.tenant)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -600,6 +621,7 @@ impl Staging {
         after: (&str, i64),
         most: i64,
     ) -> Result<Vec<(Table, i64, Option<String>, bool)>, ImportError> {
+        let mut transaction = self.begin_over_all().await?;
         let rows: Vec<(String, i64, Option<String>, bool)> = sqlx::query_as(
             "select s.source_table, s.pk, s.parent_id, s.row is null from legacy_staged s
              where s.tenant_id = $1 and s.parent_table is not null and (s.source_table, s.pk) > ($2, $3)
@@ -611,7 +633,7 @@ impl Staging {
         .bind(after.0)
         .bind(after.1)
         .bind(most)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *transaction)
         .await?;
         Ok(rows
             .into_iter()
@@ -808,7 +830,7 @@ impl Staging {
 
     /// Takes what the run found out into the rows, and empties what belongs to the run: all at once.
     pub(super) async fn settle(&self, import_id: Uuid, report: &Value, now: DateTime<Utc>) -> Result<(), ImportError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin_over_all().await?;
         sqlx::query(
             "insert into legacy_rows as r (tenant_id, source_table, pk, parent_table, parent_id, heap, reason, detail,
                                            repairs, row, imported, events, import_id)

@@ -78,13 +78,15 @@ pub(super) struct Refused {
 }
 
 /// What came of telling.
-pub(super) struct Told<A> {
+pub(super) struct Told<A, S> {
     /// The aggregate as it stands then.
     pub state: A,
     /// The events, in the stream's order.
     pub events: Vec<Planned>,
     /// What was not allowed.
     pub refused: Vec<Refused>,
+    /// What was worth remembering on the way.
+    pub seen: Vec<S>,
 }
 
 /// Whose stream is told.
@@ -98,14 +100,15 @@ pub(super) struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// Tells the steps in the order in which they happened; `seen` sees the state before each that is allowed.
-    pub(super) fn tell<A>(
+    /// Tells the steps in the order in which they happened. What one row says comes in whole or not at all: a row of
+    /// which something is refused says nothing. `see` is shown the state before each step and may remember something.
+    pub(super) fn tell<A, S>(
         &self,
-        mut state: A,
+        state: &A,
         version: i64,
         mut steps: Vec<Step<A::Command>>,
-        mut seen: impl FnMut(&A, &Step<A::Command>, DateTime<Utc>),
-    ) -> Result<Told<A>, ImportError>
+        see: impl Fn(&A, &Step<A::Command>, DateTime<Utc>) -> Option<S>,
+    ) -> Result<Told<A, S>, ImportError>
     where
         A: Rules,
         A::Error: crate::aggregates::Refused,
@@ -113,6 +116,31 @@ impl Teller<'_> {
     {
         // Stable: what is equal stays in the order of its rows.
         steps.sort_by_key(|step| (step.at, step.order));
+        let mut refused = Vec::new();
+        loop {
+            let mut told = self.tell_once(state.clone(), version, &steps, &see)?;
+            if told.refused.is_empty() {
+                told.refused = refused;
+                return Ok(told);
+            }
+            steps.retain(|step| !told.refused.iter().any(|refused| refused.row == step.row));
+            refused.append(&mut told.refused);
+        }
+    }
+
+    fn tell_once<A, S>(
+        &self,
+        mut state: A,
+        version: i64,
+        steps: &[Step<A::Command>],
+        see: &impl Fn(&A, &Step<A::Command>, DateTime<Utc>) -> Option<S>,
+    ) -> Result<Told<A, S>, ImportError>
+    where
+        A: Rules,
+        A::Error: crate::aggregates::Refused,
+        A::Command: Clone,
+    {
+        let mut seen = Vec::new();
         let number = number_of(self.local_id);
         let (mut sequence, mut told, mut refused) = (version, Vec::new(), Vec::new());
         let mut at = DateTime::<Utc>::MIN_UTC;
@@ -126,7 +154,7 @@ impl Teller<'_> {
                     continue;
                 }
             };
-            seen(&state, &step, at);
+            seen.extend(see(&state, step, at));
             let actor = step.actor.map_or_else(|| "system".to_owned(), |user| actor(self.tenant, user));
             for event in decided {
                 sequence += 1;
@@ -150,7 +178,7 @@ impl Teller<'_> {
                 state.apply(event);
             }
         }
-        Ok(Told { state, events: told, refused })
+        Ok(Told { state, events: told, refused, seen })
     }
 }
 

@@ -460,6 +460,10 @@ impl Translation<'_> {
             }
             (status, _) => status,
         };
+        if status == InteractionStatus::Cancelled && completed.is_some() {
+            old.repair("completion_of_cancelled", "completed_at", None);
+            completed = None;
+        }
         if status == InteractionStatus::Completed && completed.is_none() {
             completed = scheduled.filter(|at| *at <= self.last_moment).or(created);
             let after = completed.unwrap_or(self.last_moment);

@@ -95,7 +95,8 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        self.file::<User>(&reading.root, Table::Users, loaded, family, found, |_, _, _| {})
+        self.file::<User, ()>(&reading.root, Table::Users, loaded, family, found, |_, _, _| None)?;
+        Ok(())
     }
 
     /// An address signs in one person, whatever its case: whoever came first has it.
@@ -138,10 +139,9 @@ impl Planner<'_> {
             }
             family.fine(old, true, Vec::new());
         } else {
-            let _: OldRole = old.word("user_role", "role");
             match login(&mut old) {
                 Ok(email) => {
-                    let full_name = old.text("full_name").or_else(|| Text::new("Platform Founder").ok());
+                    let full_name = named_founder(&mut old);
                     let times = Times { created: old.time("created_at"), updated: old.time("updated_at") };
                     let begun = times.begin(&mut old, [], t.last_moment);
                     match full_name {
@@ -159,7 +159,7 @@ impl Planner<'_> {
         let Family { steps, judged } = family;
         let founder = UserId::FOUNDER.to_string();
         let teller = Teller { tenant: self.tenant, stream_tenant: TenantId::Platform, local_id: &founder };
-        let told = teller.tell(loaded.state, loaded.version, steps, |_: &User, _, _| {})?;
+        let told = teller.tell(&loaded.state, loaded.version, steps, |_: &User, _, _| None::<()>)?;
         found.plan.extend(told.events);
         for judged in judged {
             found.outcomes.push(outcome(judged)?);
@@ -292,7 +292,7 @@ impl Planner<'_> {
                 let local_id = self.tenant.to_string();
                 let teller = Teller { tenant: self.tenant, stream_tenant: self.tenant, local_id: &local_id };
                 if loaded.version > 0 {
-                    let told = teller.tell(loaded.state, loaded.version, vec![step], |_: &Tenant, _, _| {})?;
+                    let told = teller.tell(&loaded.state, loaded.version, vec![step], |_: &Tenant, _, _| None::<()>)?;
                     loaded.state = told.state;
                     loaded.version += i64::try_from(told.events.len()).unwrap_or(0);
                     found.plan.extend(told.events);
@@ -321,6 +321,21 @@ impl Planner<'_> {
         };
         Step { at, order: steps::BEGINS, row, actor: None, command: TenantCommand::ChangeDetails(patch) }
     }
+}
+
+/// The founder's name. Whatever else the row says of them, they are the founder, and active.
+fn named_founder(old: &mut Old) -> Option<Text<200>> {
+    if old.word::<OldRole>("user_role", "role") != OldRole::Founder {
+        old.repair("founder_by_flag", "user_role", Some("PLATFORM_FOUNDER".to_owned()));
+    }
+    if old.flag("is_active") != Some(true) {
+        old.repair("founder_stays_active", "is_active", Some(UserStatus::Active.to_string()));
+    }
+    old.text("full_name").or_else(|| {
+        let name = Text::new("Platform Founder").ok();
+        old.repair("name_missing", "full_name", name.as_ref().map(ToString::to_string));
+        name
+    })
 }
 
 /// What is found out about a row that no rule was asked about.
