@@ -138,7 +138,7 @@ pub async fn import(
     let lock = staging.lock().await?;
     let imported = import_locked(app, staging, from, options, progress).await;
     progress.end();
-    drop(lock);
+    Staging::unlock(lock).await;
     imported
 }
 

@@ -100,7 +100,7 @@ pub async fn retry(app: &App, options: &Options, which: &Which, progress: &Progr
     let lock = staging.lock().await?;
     let tried = retry_locked(app, staging, options, which, progress).await;
     progress.end();
-    drop(lock);
+    Staging::unlock(lock).await;
     tried
 }
 

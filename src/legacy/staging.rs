@@ -147,6 +147,13 @@ impl Staging {
         if locked { Ok(connection) } else { Err(ImportError::Busy(self.tenant.clone())) }
     }
 
+    /// Lets the next run in at once: a connection that is only dropped keeps it out until the server notices.
+    pub(super) async fn unlock(mut lock: PgConnection) {
+        if let Err(error) = sqlx::query("select pg_advisory_unlock_all()").execute(&mut lock).await {
+            tracing::debug!(%error, "the lock of an import went with its connection: {error}");
+        }
+    }
+
     /// The run that was interrupted, if one was.
     pub(super) async fn interrupted(&self) -> Result<Option<Interrupted>, ImportError> {
         let row = sqlx::query(
