@@ -38,13 +38,13 @@ pub use old::Repair;
 pub use progress::Progress;
 pub use report::Report;
 pub use source::Shape;
-pub use staging::Heap;
+pub use staging::{Heap, Status};
 pub use tables::{Revision, Table};
 
 use self::append::Replay;
 use self::planner::Planner;
 use self::source::Source;
-use self::staging::{Interrupted, Staging, Status};
+use self::staging::{Interrupted, Staging};
 use crate::aggregates::ids::TenantId;
 use crate::aggregates::tenant::Tenant;
 use crate::api::App;
