@@ -173,7 +173,8 @@ async fn the_log_is_in_the_order_in_which_things_happened_and_carries_every_row(
 async fn no_password_of_the_old_system_is_anywhere_but_where_people_sign_in() {
     let world = World::unfounded().await;
     let old = OldDatabase::sample().await;
-    old.run("alter table users add column temp_password varchar; update users set temp_password = 'by-hand-secret'").await;
+    old.run("alter table users add column temp_password varchar; update users set temp_password = 'by-hand-secret'")
+        .await;
     let report = import(&world, &old).await;
     assert!(report.source.added_columns.contains(&"users.temp_password".to_owned()));
     assert!(!serde_json::to_string(&report).unwrap().contains("$2b$"));
@@ -232,7 +233,9 @@ async fn the_founder_that_is_there_stays_and_the_import_says_so() {
     assert_eq!(report.tables["users"].repairs["founder_already_there"], 1);
     world.founder().await;
     assert_eq!(
-        world.nobody().post("/api/auth/login", json!({"email": "founder@devhub.example", "password": "legacy-founder-1"}))
+        world
+            .nobody()
+            .post("/api/auth/login", json!({"email": "founder@devhub.example", "password": "legacy-founder-1"}))
             .await
             .status,
         401
@@ -281,7 +284,10 @@ async fn what_changed_in_the_old_system_since_comes_in_as_changes() {
     );
     assert_eq!(founder.get(&at("customers/CUS-000")).await.ok()["email"], "mended@example.com");
     founder.get(&at("customers/CUS-2000")).await.ok();
-    assert_eq!(founder.get(&at("invoices/INV-000")).await.ok()["amount"], json!({"amount": "120.50", "currency": "USD"}));
+    assert_eq!(
+        founder.get(&at("invoices/INV-000")).await.ok()["amount"],
+        json!({"amount": "120.50", "currency": "USD"})
+    );
     assert_eq!(founder.get(&at("projects/PRJ-001")).await.ok()["customer_ids"], json!([]));
     assert_eq!(import(&world, &old).await.events, 0);
 }
@@ -322,7 +328,8 @@ async fn quarantine_is_worked_off_with_a_mapping() {
     let old = OldDatabase::sample().await;
     import(&world, &old).await;
     let before = aside(&world).await;
-    let won: Vec<&String> = before.iter().filter(|(_, (why, _))| why == "converted_without_customer").map(|(row, _)| row).collect();
+    let won: Vec<&String> =
+        before.iter().filter(|(_, (why, _))| why == "converted_without_customer").map(|(row, _)| row).collect();
     let children = before.values().filter(|(why, _)| why == "parent_quarantined").count();
     assert_eq!((won.len(), children), (2, 2));
     assert!(before.values().any(|(why, detail)| why == "parent_quarantined" && detail.contains("leads LED-")));
@@ -665,10 +672,7 @@ async fn every_mess_that_the_old_code_allowed_ends_on_a_heap_with_its_name() {
         ]
     );
     assert_eq!(told(&report, "leads").1, ["converted_without_customer", "customer_unknown"]);
-    assert_eq!(
-        told(&report, "lead_interactions").1,
-        ["lead_id_missing", "lead_id_unknown", "parent_quarantined"]
-    );
+    assert_eq!(told(&report, "lead_interactions").1, ["lead_id_missing", "lead_id_unknown", "parent_quarantined"]);
     assert_eq!(told(&report, "customer_notes").1, ["author_missing", "content_missing", "parent_quarantined"]);
     assert_eq!(
         told(&report, "project_customers"),
@@ -680,10 +684,15 @@ async fn every_mess_that_the_old_code_allowed_ends_on_a_heap_with_its_name() {
     );
     let founder = world.founder().await;
     let at = |path: &str| format!("/api/admin/tenants/DEV-000/{path}");
-    for (lead, stage) in [("000", "closed_won"), ("001", "closed_lost"), ("002", "new"), ("004", "closed_won"), ("006", "qualified")] {
+    for (lead, stage) in
+        [("000", "closed_won"), ("001", "closed_lost"), ("002", "new"), ("004", "closed_won"), ("006", "qualified")]
+    {
         assert_eq!(founder.get(&at(&format!("leads/LED-{lead}"))).await.ok()["stage"], stage, "{lead}");
     }
-    assert_eq!(founder.get(&at("invoices/INV-001")).await.ok()["amount"], json!({"amount": "1500.00", "currency": "EUR"}));
+    assert_eq!(
+        founder.get(&at("invoices/INV-001")).await.ok()["amount"],
+        json!({"amount": "1500.00", "currency": "EUR"})
+    );
     let client = founder.get(&at("users/USR-005")).await.ok();
     assert_ne!(client["status"], "active", "a customer does not sign in");
 }
