@@ -21,7 +21,8 @@ pub use query::{LIMIT_DEFAULT, LIMIT_MOST, ListQuery, Operator, WorkedOut};
 pub struct ListSpec {
     /// The plural that cursors are made for: `leads`.
     pub noun: &'static str,
-    /// The read model, without its schema.
+    /// The read model, without its schema; for the platform's own lists also a select in brackets, so that what is large
+    /// and not shown is not read.
     pub table: &'static str,
     /// The column that tells rows apart; a text, never null.
     pub key: &'static str,

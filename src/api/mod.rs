@@ -18,6 +18,7 @@ pub mod idempotency;
 pub mod interactions;
 pub mod invoices;
 pub mod leads;
+pub mod legacy;
 pub mod limits;
 pub mod list;
 pub mod me;
@@ -67,6 +68,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(events::router())
         .merge(admin::router())
         .merge(support::router())
+        .merge(legacy::router())
         .merge(system::router())
 }
 
@@ -91,6 +93,7 @@ fn lists() -> Vec<(&'static str, &'static list::ListSpec)> {
     .chain(invoices::lists())
     .chain(users::lists())
     .chain(admin::lists())
+    .chain(legacy::lists())
     .collect()
 }
 

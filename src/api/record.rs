@@ -318,10 +318,7 @@ pub async fn row_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<
 #[derive(Debug, Clone, Copy)]
 pub struct Id<T>(pub T);
 
-impl<T> FromRequestParts<App> for Id<T>
-where
-    T: std::str::FromStr<Err = InvalidId> + Send,
-{
+impl<T: std::str::FromStr + Send> FromRequestParts<App> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{ImportError, Run};
 use crate::access::bcrypt_hash::is_real_bcrypt;
@@ -16,7 +17,8 @@ use crate::aggregates::ids::{TenantId, UserId};
 pub(super) type Hashes = BTreeMap<i64, SecretString>;
 
 /// Somebody who cannot sign in, or whose password somebody else may know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = LegacyNeedsReset)]
 pub struct NeedsReset {
     /// The user.
     pub id: String,

@@ -83,8 +83,7 @@ impl Replay<'_> {
                 .bind(self.import_id)
                 .fetch_one(&self.staging.pool)
                 .await?;
-        let mut place: Option<Place> =
-            checkpoint.map(serde_json::from_value).transpose().map_err(ImportError::Encode)?;
+        let place: Option<Place> = checkpoint.map(serde_json::from_value).transpose().map_err(ImportError::Encode)?;
         let mut appended = u64::try_from(done).unwrap_or(0);
         self.progress.done(appended);
         let mut position = *self.store.head().borrow();
@@ -107,10 +106,8 @@ impl Replay<'_> {
             appended += events;
             self.progress.done(events);
             self.checkpoint(&last, appended).await?;
-            place = Some(last);
             page = next?;
         }
-        drop(place);
         Ok(position)
     }
 

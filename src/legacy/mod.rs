@@ -38,13 +38,13 @@ pub use old::Repair;
 pub use progress::Progress;
 pub use report::Report;
 pub use source::Shape;
-pub use staging::Heap;
+pub use staging::{Heap, Status};
 pub use tables::{Revision, Table};
 
 use self::append::Replay;
 use self::planner::Planner;
 use self::source::Source;
-use self::staging::{Interrupted, Staging, Status};
+use self::staging::{Interrupted, Staging};
 use crate::aggregates::ids::TenantId;
 use crate::aggregates::tenant::Tenant;
 use crate::api::App;
@@ -138,7 +138,7 @@ pub async fn import(
     let lock = staging.lock().await?;
     let imported = import_locked(app, staging, from, options, progress).await;
     progress.end();
-    drop(lock);
+    Staging::unlock(lock).await;
     imported
 }
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::amount::{self, Amount};
 use super::tables::Table;
@@ -11,7 +12,8 @@ use super::words::Words;
 use crate::aggregates::values::{Address, Currency, Email, Hours, Money, Phone, Text};
 
 /// A value that could not be taken over as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = LegacyRepair)]
 pub struct Repair {
     /// The rule, `stage_spelling`.
     pub rule: String,

@@ -13,19 +13,23 @@ use crate::clock::new_event_id;
 
 /// A row that was kept aside.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = LegacyQuarantined, example = json!({"table": "invoices", "key": 7, "legacy_id": "INV-007",
+    "reason": "amount_missing", "detail": "the invoice has no amount", "repairs": [{"rule": "status_spelling",
+    "field": "status", "before": "Draft", "after": "draft"}],
+    "row": {"id": 7, "system_id": "INV-007", "customer_id": "CUS-001", "amount": null, "status": "Draft"}}))]
 pub struct Quarantined {
     /// Its table.
     pub table: String,
     /// Its primary key.
     pub key: i64,
     /// The id that it had.
+    #[schema(required)]
     pub legacy_id: Option<String>,
     /// Why, for programs.
     pub reason: String,
     /// Why, for people; names the parent if it is the parent's fault.
     pub detail: String,
     /// What would have been repaired.
-    #[schema(value_type = Vec<Object>)]
     pub repairs: Vec<Repair>,
     /// The whole row, without its secrets.
     #[schema(value_type = Object)]
@@ -100,7 +104,7 @@ pub async fn retry(app: &App, options: &Options, which: &Which, progress: &Progr
     let lock = staging.lock().await?;
     let tried = retry_locked(app, staging, options, which, progress).await;
     progress.end();
-    drop(lock);
+    Staging::unlock(lock).await;
     tried
 }
 

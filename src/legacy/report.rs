@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::accounts::{self, Hashes, NeedsReset};
@@ -13,7 +14,8 @@ use super::{ImportError, Run};
 use crate::aggregates::ids::TenantId;
 
 /// What came of one table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = LegacyTableReport)]
 pub struct TableReport {
     /// Rows read.
     pub read: i64,
@@ -32,7 +34,15 @@ pub struct TableReport {
 }
 
 /// What came of a run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = LegacyReport, example = json!({"import_id": "01928d3e-7a10-7c3e-9f5b-0a6f5e8a1c11", "tenant": "DEV-000",
+    "revision": "fef60ef31522", "source": {"revision": "fef60ef31522", "missing_tables": [], "missing_columns": [],
+    "added_columns": [], "other_tables": [], "rows": {"invoices": 2}}, "dry_run": false,
+    "started_at": "2026-01-31T09:00:00Z", "milliseconds": 840, "events": 4, "new_rows": 2, "changed_rows": 0,
+    "vanished_rows": 0, "founder": "The old founder is USR-000 of TNT-PLT.",
+    "tables": {"invoices": {"read": 2, "replayed": 1, "repaired": 0, "quarantined": 1, "events": 4, "repairs": {},
+    "reasons": {"amount_missing": 1}}}, "needs_reset": [{"id": "USR-003", "email": "ada@devhub.example",
+    "reasons": ["placeholder_password"]}], "next": ["Check it row by row with `devhub legacy verify --from …`."]}))]
 pub struct Report {
     /// The run.
     pub import_id: Uuid,

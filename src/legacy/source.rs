@@ -21,7 +21,8 @@ const SECRET: [&str; 9] = ["passw", "passwd", "secret", "token", "hash", "vault"
 const FETCH: usize = 1_000;
 
 /// What the old database is like.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = LegacyDatabase)]
 pub struct Shape {
     /// The revision, `fef60ef31522`.
     pub revision: String,

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, PgPool, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ImportError;
@@ -21,14 +22,20 @@ use super::source::SourceRow;
 use super::tables::Table;
 use crate::aggregates::ids::TenantId;
 
-/// Where the rows of a run stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantNames, ToSchema)]
 #[strum(serialize_all = "snake_case")]
-pub(super) enum Status {
+#[schema(as = LegacyImportStatus, rename_all = "snake_case")]
+pub enum Status {
+    /// It copies what is new, changed or gone in the old database.
     Reading,
+    /// It works out what happened.
     Planning,
+    /// It writes that to the log; if it is interrupted, the next run goes on.
     Appending,
+    /// It has ended, with a report.
     Done,
+    /// It has ended before anything was appended.
     Failed,
 }
 
@@ -145,6 +152,13 @@ impl Staging {
             .fetch_one(&mut connection)
             .await?;
         if locked { Ok(connection) } else { Err(ImportError::Busy(self.tenant.clone())) }
+    }
+
+    /// Lets the next run in at once: a connection that is only dropped keeps it out until the server notices.
+    pub(super) async fn unlock(mut lock: PgConnection) {
+        if let Err(error) = sqlx::query("select pg_advisory_unlock_all()").execute(&mut lock).await {
+            tracing::debug!(%error, "the lock of an import went with its connection: {error}");
+        }
     }
 
     /// The run that was interrupted, if one was.

@@ -19,6 +19,7 @@ mod house;
 mod isolation;
 mod leads;
 mod legacy;
+mod legacy_api;
 mod lists;
 mod log;
 mod passwords;

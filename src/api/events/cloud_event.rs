@@ -56,6 +56,10 @@ pub struct CloudEvent {
     /// The request that did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     requestid: Option<String>,
+    /// The row of the old application's database that it was imported from: its table and primary key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(examples("leads/123"))]
+    importedfrom: Option<String>,
     /// When the log took it.
     recordedat: DateTime<Utc>,
     /// To what kind of thing.
@@ -94,6 +98,7 @@ impl CloudEvent {
             supportsession: meta("support_session"),
             correlationid: meta("correlation_id"),
             requestid: meta("request_id"),
+            importedfrom: imported_from(meta),
             recordedat: recorded.recorded_at,
             aggregatetype: recorded.aggregate_type.clone(),
             version: recorded.sequence,
@@ -101,6 +106,12 @@ impl CloudEvent {
         });
         Ok(events.collect())
     }
+}
+
+/// `leads/123`, for what an import of the old application's database told.
+fn imported_from(meta: impl Fn(&str) -> Option<String>) -> Option<String> {
+    meta("source").filter(|source| source == "legacy")?;
+    Some(format!("{}/{}", meta("legacy_table")?, meta("legacy_key")?))
 }
 
 /// `Lead`, `LeadStageChanged`, `1` → `devhub.lead.stage_changed.v1`.
@@ -172,6 +183,7 @@ pub const CSV_HEADER: &[&str] = &[
     "role",
     "correlationid",
     "requestid",
+    "importedfrom",
     "version",
     "data",
 ];
@@ -192,6 +204,7 @@ pub fn csv(event: &CloudEvent) -> Result<Vec<u8>, Problem> {
         optional(&event.role),
         optional(&event.correlationid),
         optional(&event.requestid),
+        optional(&event.importedfrom),
         event.version.to_string(),
         event.data.to_string(),
     ];
@@ -214,6 +227,17 @@ mod tests {
         for (aggregate, name, version) in event_types() {
             assert_eq!(stored_type(&public_type(aggregate, &name, version)), Some(name));
         }
+    }
+
+    #[test]
+    fn only_an_imported_event_says_from_which_row() {
+        let from = |entries: [(&str, &str); 3]| {
+            imported_from(|key| entries.iter().find(|(known, _)| *known == key).map(|(_, value)| (*value).to_owned()))
+        };
+        let row = [("source", "legacy"), ("legacy_table", "leads"), ("legacy_key", "123")];
+        assert_eq!(from(row).as_deref(), Some("leads/123"));
+        let [_, table, key] = row;
+        assert_eq!(from([("source", "samples"), table, key]), None);
     }
 
     #[test]

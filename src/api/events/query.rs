@@ -8,8 +8,8 @@ use utoipa::IntoParams;
 
 use super::cloud_event::{CloudEvent, stored_type};
 use crate::aggregates::ids::{TenantId, UserId};
-use crate::api::list::{LIMIT_DEFAULT, LIMIT_MOST, cursor};
-use crate::api::page::{Page, PageInfo};
+use crate::api::list::cursor;
+use crate::api::page::{self, Page};
 use crate::api::{App, FieldError, Problem};
 use crate::event_store::Recorded;
 
@@ -148,10 +148,7 @@ impl EventsQuery {
             stored_type(text).ok_or_else(|| wrong("type", "unknown_value", format!("there is no event {text}")))
         });
         let kinds = kinds.collect::<Result<_, _>>()?;
-        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MOST).contains(&limit) {
-            return Err(wrong("limit", "out_of_range", format!("expected a whole number from 1 to {LIMIT_MOST}")));
-        }
+        let limit = page::limit(self.limit)?;
         let actor = self.actor.map(|actor| whole_actor(actor, tenant)).transpose()?;
         Ok(Reading {
             tenant,
@@ -185,10 +182,8 @@ impl Reading {
             self.before = Some(position.ok_or_else(Problem::invalid_cursor)?);
         }
         let (data, next) = self.some(app, i64::from(self.limit)).await?;
-        let next_cursor =
-            next.map(|position| cursor::seal(&app.cursor_key, &context, &[Some(position.to_string())])).transpose()?;
-        let next_address = next_cursor.as_deref().map(|cursor| continued(uri, cursor));
-        Ok(Page { data, page: PageInfo { has_more: next_cursor.is_some(), next_cursor, total: None }, next_address })
+        let after = next.map(|position| vec![Some(position.to_string())]);
+        Page::sealed(data, after.as_ref(), (&app.cursor_key, &context), uri)
     }
 
     /// Up to so many events, and the position before which it goes on, if it does.
@@ -289,16 +284,6 @@ impl Reading {
         ))
         .map_err(Problem::internal)
     }
-}
-
-/// The address of the next page.
-fn continued(uri: &Uri, cursor: &str) -> String {
-    let kept =
-        uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
-    let mut pairs: Vec<&str> = kept.collect();
-    let cursor = format!("cursor={cursor}");
-    pairs.push(&cursor);
-    format!("{}?{}", uri.path(), pairs.join("&"))
 }
 
 /// `USR-002` means the one of the business that is read.

@@ -10,6 +10,7 @@ use rust_decimal::prelude::ToPrimitive;
 
 use super::{Field, Kind, ListSpec};
 use crate::api::Problem;
+use crate::api::page::ListAddress;
 use crate::api::problem::FieldError;
 use crate::api::query::pairs;
 use crate::api::validation::unknown;
@@ -117,8 +118,7 @@ pub struct ListQuery {
     extra: Vec<(&'static str, String)>,
     /// What a cursor is good for, but for the tenant: the parameters that choose rows, and the sort.
     canonical: (BTreeSet<(String, String)>, String),
-    /// The address of this list without a cursor, as it was sent.
-    address: String,
+    pub(super) address: ListAddress,
 }
 
 impl ListQuery {
@@ -140,7 +140,7 @@ impl ListQuery {
             counts: false,
             extra: Vec::new(),
             canonical: (BTreeSet::new(), String::new()),
-            address: without_cursor(uri),
+            address: ListAddress::of(uri),
         };
         let mut sort = spec.default_sort;
         let (mut wrong, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -229,12 +229,6 @@ impl ListQuery {
     /// What a cursor of this list is good for.
     pub(super) fn context(&self, tenant: &str) -> Result<Vec<u8>, Problem> {
         serde_json::to_vec(&("list-cursor-1", self.spec.noun, tenant, &self.canonical)).map_err(Problem::internal)
-    }
-
-    /// The address of the page that a cursor leads to.
-    pub(super) fn address_of(&self, cursor: &str) -> String {
-        let joint = if self.address.contains('?') { '&' } else { '?' };
-        format!("{}{joint}cursor={cursor}", self.address)
     }
 
     fn read_filter(&mut self, name: &str, text: &str) -> Result<(), Refused> {
@@ -370,12 +364,6 @@ fn parameters(spec: &ListSpec) -> Vec<&'static str> {
     let fields = spec.fields.iter().filter(|field| field.filter).map(|field| field.name);
     let q = (!spec.search.is_empty()).then_some("q");
     fields.chain(spec.extra.iter().copied()).chain(q).chain(["sort", "limit", "cursor", "count"]).collect()
-}
-
-fn without_cursor(uri: &Uri) -> String {
-    let query = uri.query().unwrap_or_default();
-    let kept: Vec<&str> = query.split('&').filter(|part| !part.is_empty() && !part.starts_with("cursor=")).collect();
-    if kept.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), kept.join("&")) }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl ListQuery {
         } else {
             None
         };
-        let next_address = next_cursor.as_deref().map(|cursor| self.address_of(cursor));
+        let next_address = next_cursor.as_deref().map(|cursor| self.address.page(cursor));
         Ok(Page { data, page: PageInfo { next_cursor, has_more, total }, next_address })
     }
 

@@ -128,7 +128,7 @@ fn a_cursor_is_for_the_same_rows_in_the_same_order() {
 
 #[test]
 fn the_next_address_keeps_every_parameter() {
-    let address = |query| parse(query).unwrap().address_of("abc");
+    let address = |query| parse(query).unwrap().address.page("abc");
     assert_eq!(address("q=a%20b&cursor=old&limit=2"), "/api/leads?q=a%20b&limit=2&cursor=abc");
     assert_eq!(address("cursor=old"), "/api/leads?cursor=abc");
 }
