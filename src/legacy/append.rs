@@ -66,6 +66,25 @@ struct Page {
     last: Option<Place>,
 }
 
+/// Streams that do not come in, and how many of their events did not.
+#[derive(Default)]
+struct Refused {
+    streams: HashSet<StreamId>,
+    events: i64,
+}
+
+impl Refused {
+    /// Whether the append is to such a stream; counts it if it is.
+    fn leaves_out(&mut self, append: &Append) -> bool {
+        let out = target(append).is_some_and(|stream| self.streams.contains(stream));
+        if out {
+            let events: usize = append.writes.iter().map(|write| write.events.len()).sum();
+            self.events += i64::try_from(events).unwrap_or(0);
+        }
+        out
+    }
+}
+
 /// Appends a plan.
 pub(super) struct Replay<'a> {
     pub staging: &'a Staging,
@@ -76,8 +95,9 @@ pub(super) struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Appends everything from the checkpoint on. Returns the position of the last event.
-    pub(super) async fn run(&self) -> Result<i64, ImportError> {
+    /// Appends everything from the checkpoint on. Returns the position of the last event, and how many events did not
+    /// come in because something was taken in the meantime.
+    pub(super) async fn run(&self) -> Result<(i64, i64), ImportError> {
         let (checkpoint, done): (Option<serde_json::Value>, i64) =
             sqlx::query_as("select checkpoint, appended_events from legacy_imports where import_id = $1")
                 .bind(self.import_id)
@@ -90,7 +110,7 @@ impl Replay<'_> {
         // Behind the checkpoint there may be more in the log: what was appended in the last moment.
         let mut look_back = true;
         let mut moved: HashMap<StreamId, i64> = HashMap::new();
-        let mut refused: HashSet<StreamId> = HashSet::new();
+        let mut refused = Refused::default();
         let mut page = self.page(place.as_ref()).await?;
         while let Some(last) = page.last.take() {
             let events = page.events;
@@ -108,7 +128,7 @@ impl Replay<'_> {
             self.checkpoint(&last, appended).await?;
             page = next?;
         }
-        Ok(position)
+        Ok((position, refused.events))
     }
 
     async fn checkpoint(&self, place: &Place, appended: u64) -> Result<(), ImportError> {
@@ -243,11 +263,11 @@ impl Replay<'_> {
         &self,
         mut appends: Vec<(Append, (Table, i64))>,
         moved: &mut HashMap<StreamId, i64>,
-        refused: &mut HashSet<StreamId>,
+        refused: &mut Refused,
     ) -> Result<i64, ImportError> {
         let mut position = 0;
         for attempt in 0..ATTEMPTS {
-            appends.retain(|(append, _)| !target(append).is_some_and(|stream| refused.contains(stream)));
+            appends.retain(|(append, _)| !refused.leaves_out(append));
             if appends.is_empty() {
                 return Ok(position);
             }
@@ -271,9 +291,8 @@ impl Replay<'_> {
                         again.push((append, row));
                     }
                     Err(AppendError::Claimed { kind, key }) => {
-                        if let Some(stream) = target(&append) {
-                            refused.insert(stream.clone());
-                        }
+                        refused.streams.extend(target(&append).cloned());
+                        refused.leaves_out(&append);
                         self.refuse(row, &format!("{kind}_taken"), &format!("{key} was taken in the meantime")).await?;
                     }
                     Err(error) => return Err(error.into()),
@@ -294,7 +313,7 @@ impl Replay<'_> {
         &self,
         appends: &[(Append, (Table, i64))],
         moved: &mut HashMap<StreamId, i64>,
-        refused: &mut HashSet<StreamId>,
+        refused: &mut Refused,
     ) -> Result<(), ImportError> {
         let mut seen = HashSet::new();
         for (append, _) in appends {
@@ -311,7 +330,7 @@ impl Replay<'_> {
             .await?;
             if at < write.expected {
                 // What it builds on did not come in, so this does not either.
-                refused.insert(stream.clone());
+                refused.streams.insert(stream.clone());
             } else {
                 moved.insert(stream.clone(), at - write.expected);
             }

@@ -293,11 +293,11 @@ impl Run<'_> {
             revision: &self.revision,
             progress: self.progress,
         };
-        let position = replay.run().await?;
+        let (position, refused) = replay.run().await?;
         accounts::take_over(self, &hashes).await?;
         self.progress.part("read models", 0);
         self.app.projections.reached(position, PATIENCE).await?;
-        report.finish(self, &hashes, resumed).await?;
+        report.finish(self, &hashes, resumed - refused).await?;
         let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
         self.staging.settle(self.import_id, &kept, self.app.clock.now()).await?;
         Ok(report)

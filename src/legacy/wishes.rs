@@ -136,12 +136,12 @@ impl Translation<'_> {
         let was = old.word::<OldRole>("user_role", "role");
         let flagged = old.flag("is_founder").unwrap_or(false);
         match was {
-            OldRole::Founder => {
-                old.repair("second_founder", "user_role", Some("BUSINESS_OWNER".to_owned()));
-            }
-            _ if flagged => old.repair("founder_flag_ignored", "is_founder", Some("false".to_owned())),
+            OldRole::Founder => old.repair("second_founder", "user_role", Some("BUSINESS_OWNER".to_owned())),
             OldRole::Client => old.repair("client_locked_out", "user_role", Some("EMPLOYEE".to_owned())),
-            _ => {}
+            OldRole::Owner | OldRole::Manager | OldRole::Employee => {}
+        }
+        if flagged && was != OldRole::Founder {
+            old.repair("founder_flag_ignored", "is_founder", Some("false".to_owned()));
         }
         let active = match old.flag("is_active") {
             Some(active) => active,

@@ -9,7 +9,7 @@ use super::{Family, Found, Judged, PAGE, Planner, Reading, name_of_id};
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantPatch};
 use crate::aggregates::user::{User, UserCommand};
-use crate::aggregates::values::{Patch, Text, UserStatus};
+use crate::aggregates::values::{Email, Patch, Text, UserStatus};
 use crate::event_store::StreamId;
 use crate::legacy::ImportError;
 use crate::legacy::old::{Old, Quarantine};
@@ -34,7 +34,7 @@ impl Planner<'_> {
             for reading in readings {
                 let pk = reading.root.pk;
                 if self.founder == Some(pk) {
-                    self.founder(reading, &t, &mut found).await?;
+                    self.founder(reading, &t, twins.get(&pk), &holders, &mut found).await?;
                     continue;
                 }
                 let open_work = reading.root.legacy_id.as_ref().is_some_and(|id| busy.contains(id));
@@ -66,7 +66,11 @@ impl Planner<'_> {
                 // An address that was replaced is not the twin's any more.
                 let replaced = old.repairs.iter().any(|repair| repair.rule == "mapped" && repair.field == "email");
                 let twin = twin.filter(|_| !replaced);
-                let wish = self.only_once(t.user_wish(&mut old), twin, holders, &id);
+                let own_id = format!("{}:{id}", self.tenant);
+                let wish = t.user_wish(&mut old).and_then(|wish| {
+                    only_once(&wish.details.email, twin, holders, &own_id)?;
+                    Ok(wish)
+                });
                 let before: Option<UserWish> = before.and_then(|mut before| t.user_wish(&mut before).ok());
                 match (before, wish) {
                     (_, Err(quarantine)) => family.aside(old, known, quarantine),
@@ -99,32 +103,15 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// An address signs in one person, whatever its case: whoever came first has it.
-    fn only_once(
+    /// The founder is the platform's: the same person as the platform's own, if it has one already.
+    async fn founder(
         &self,
-        wish: Result<UserWish, Quarantine>,
+        mut reading: Reading,
+        t: &Translation<'_>,
         twin: Option<&String>,
         holders: &HashMap<String, String>,
-        id: &str,
-    ) -> Result<UserWish, Quarantine> {
-        let wish = wish?;
-        let taken = |by: &str| {
-            Quarantine::new(
-                "email_taken",
-                format!("{} is what {by} signs in with, whatever its case", wish.details.email),
-            )
-        };
-        if let Some(twin) = twin {
-            return Err(taken(twin));
-        }
-        match holders.get(&wish.details.email.key()) {
-            Some(holder) if *holder != format!("{}:{id}", self.tenant) => Err(taken(holder)),
-            _ => Ok(wish),
-        }
-    }
-
-    /// The founder is the platform's: the same person as the platform's own, if it has one already.
-    async fn founder(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
+        found: &mut Found,
+    ) -> Result<(), ImportError> {
         let own = (Table::Users, reading.root.pk);
         let Some(mut old) = reading.now.take() else { return Ok(()) };
         let stream = StreamId::new(User::TYPE, TenantId::Platform, UserId::FOUNDER);
@@ -139,7 +126,12 @@ impl Planner<'_> {
             }
             family.fine(old, true, Vec::new());
         } else {
-            match login(&mut old) {
+            let own_id = stream.aggregate_id();
+            let email = login(&mut old).and_then(|email| {
+                only_once(&email, twin, holders, &own_id)?;
+                Ok(email)
+            });
+            match email {
                 Ok(email) => {
                     let full_name = named_founder(&mut old);
                     let times = Times { created: old.time("created_at"), updated: old.time("updated_at") };
@@ -320,6 +312,23 @@ impl Planner<'_> {
             country: old.text("country").map_or(Patch::Unchanged, Patch::Set),
         };
         Step { at, order: steps::BEGINS, row, actor: None, command: TenantCommand::ChangeDetails(patch) }
+    }
+}
+
+/// An address signs in one person, whatever its case: whoever came first has it.
+fn only_once(
+    email: &Email,
+    twin: Option<&String>,
+    holders: &HashMap<String, String>,
+    own_id: &str,
+) -> Result<(), Quarantine> {
+    let holder = holders.get(&email.key()).filter(|holder| *holder != own_id);
+    match twin.or(holder) {
+        Some(by) => {
+            let sentence = format!("{email} is what {by} signs in with, whatever its case");
+            Err(Quarantine::new("email_taken", sentence))
+        }
+        None => Ok(()),
     }
 }
 
