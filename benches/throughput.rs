@@ -39,12 +39,60 @@ const BARE_BATCH: usize = 1_000;
 /// How long the read models may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Events a second of one round.
+/// What one phase came to.
+#[derive(Clone, Copy)]
+struct Phase {
+    /// Events a second.
+    rate: f64,
+    /// Microseconds of processor an event cost, ours and the server's.
+    processor: [f64; 2],
+}
+
+/// The phases of one round.
 struct Round {
-    bare: f64,
-    append: f64,
-    project: f64,
-    both: f64,
+    bare: Phase,
+    append: Phase,
+    project: Phase,
+    both: Phase,
+}
+
+/// Measures a phase: time, and the processor's time where the system tells it (`/proc`).
+struct Watch {
+    begun: Instant,
+    ticks: [u64; 2],
+    server: u32,
+}
+
+impl Watch {
+    fn start(server: u32) -> Self {
+        Self { begun: Instant::now(), ticks: ticks(server), server }
+    }
+
+    fn stop(self, events: usize) -> Phase {
+        let took = self.begun.elapsed().as_secs_f64();
+        let [ours, servers] = ticks(self.server);
+        // A tick is a hundredth of a second on every Linux there is.
+        let each = |now: u64, before: u64| (now - before) as f64 * 10_000.0 / events as f64;
+        Phase { rate: events as f64 / took, processor: [each(ours, self.ticks[0]), each(servers, self.ticks[1])] }
+    }
+}
+
+/// Ticks of processor that this process, and the server with all its children, have used.
+fn ticks(server: u32) -> [u64; 2] {
+    // After the name in brackets: 1 is the parent, 11 to 14 the times of the process and of its ended children.
+    let fields = |process: &str| -> Option<Vec<u64>> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        Some(stat.rsplit_once(')')?.1.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect())
+    };
+    let used = |fields: &[u64]| fields[11..=14].iter().sum::<u64>();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let servers = processes
+        .filter_map(|process| process.file_name().into_string().ok())
+        .filter_map(|name| Some((name.parse::<u32>().ok()?, fields(&name)?)))
+        .filter(|(id, fields)| *id == server || fields[1] == u64::from(server))
+        .map(|(_, fields)| used(&fields))
+        .sum();
+    [fields("self").map_or(0, |fields| used(&fields)), servers]
 }
 
 fn main() {
@@ -59,39 +107,39 @@ async fn run(rounds: usize, events: usize) {
     let installation = Installation::find().unwrap();
     let cluster = PrivateCluster::start(&folder, &installation, &Options::default()).await.unwrap();
     let mut measured = Vec::new();
-    println!("events/s; in brackets, against the bare insert of the same round");
+    println!("events/s, against the bare insert of the same round, (microseconds of processor, client + server)");
     for number in 1..=rounds {
         let round = round(&cluster, number, events).await;
         show(&format!("round {number}"), &round);
         measured.push(round);
     }
-    let median = |of: fn(&Round) -> f64| median(measured.iter().map(of).collect());
-    let ratio = |of: fn(&Round) -> f64| crate::median(measured.iter().map(|r| of(r) / r.bare).collect());
-    println!(
-        "median    bare {:>7.0}   append {:>7.0} ({:.2})   project {:>7.0} ({:.2})   both {:>7.0} ({:.2})",
-        median(|r| r.bare),
-        median(|r| r.append),
-        ratio(|r| r.append),
-        median(|r| r.project),
-        ratio(|r| r.project),
-        median(|r| r.both),
-        ratio(|r| r.both),
-    );
+    let middle = |of: fn(&Round) -> Phase| Phase {
+        rate: median(measured.iter().map(|round| of(round).rate)),
+        processor: [0, 1].map(|side| median(measured.iter().map(|round| of(round).processor[side]))),
+    };
+    let medians = Round {
+        bare: middle(|round| round.bare),
+        append: middle(|round| round.append),
+        project: middle(|round| round.project),
+        both: middle(|round| round.both),
+    };
+    show("medians", &medians);
     cluster.stop().await.unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
 fn show(name: &str, round: &Round) {
+    print!("{name:<9}");
     let Round { bare, append, project, both } = round;
-    println!(
-        "{name:<9} bare {bare:>7.0}   append {append:>7.0} ({:.2})   project {project:>7.0} ({:.2})   both {both:>7.0} ({:.2})",
-        append / bare,
-        project / bare,
-        both / bare,
-    );
+    for (name, phase) in [("bare", bare), ("append", append), ("project", project), ("both", both)] {
+        let [ours, servers] = phase.processor;
+        print!("  {name} {:>6.0} {:.2} ({ours:.0} + {servers:.0})", phase.rate, phase.rate / bare.rate);
+    }
+    println!();
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -104,17 +152,22 @@ async fn round(cluster: &PrivateCluster, number: usize, events: usize) -> Round 
     event_store::migrate(&url).await.unwrap();
     let mut admin = PgConnection::connect(&url).await.unwrap();
 
-    let bare = bare(&mut admin, &history(TenantId::Business(1), events)).await;
+    let server = cluster.pid();
+    let bare = bare(&mut admin, server, &history(TenantId::Business(1), events)).await;
     let database = Database::connect(&url).await.unwrap();
     let cell = database.cells().next().unwrap().clone();
     let clock = Clock::system();
     let (store, _) = EventStore::open(&cell, clock.clone());
 
-    let append = append(&mut admin, &store, history(TenantId::Business(1), events)).await;
+    let history_of_one = history(TenantId::Business(1), events);
+    checkpoint(&mut admin).await;
+    let watch = Watch::start(server);
+    append_all(&store, history_of_one).await;
+    let append = watch.stop(events);
 
     checkpoint(&mut admin).await;
     let (stop, stopping) = watch::channel(false);
-    let begun = Instant::now();
+    let watch = Watch::start(server);
     let (projections, projector) = Projector::start(
         cell.projector.clone(),
         Arc::clone(&cell.name),
@@ -124,16 +177,14 @@ async fn round(cluster: &PrivateCluster, number: usize, events: usize) -> Round 
         stopping,
     );
     projections.reached(events as i64, PATIENCE).await.unwrap();
-    let project = events as f64 / begun.elapsed().as_secs_f64();
+    let project = watch.stop(events);
 
     let again = history(TenantId::Business(2), events);
     checkpoint(&mut admin).await;
-    let begun = Instant::now();
-    for outcome in store.append_all(again).await {
-        outcome.unwrap();
-    }
+    let watch = Watch::start(server);
+    append_all(&store, again).await;
     projections.reached(2 * events as i64, PATIENCE).await.unwrap();
-    let both = events as f64 / begun.elapsed().as_secs_f64();
+    let both = watch.stop(events);
 
     stop.send(true).unwrap();
     projector.await.unwrap();
@@ -146,17 +197,14 @@ async fn checkpoint(admin: &mut PgConnection) {
     sqlx::query("checkpoint").execute(admin).await.unwrap();
 }
 
-async fn append(admin: &mut PgConnection, store: &EventStore, appends: Vec<Append>) -> f64 {
-    checkpoint(admin).await;
-    let begun = Instant::now();
-    let outcomes = store.append_all(appends).await;
-    let took = begun.elapsed().as_secs_f64();
-    let events = outcomes.into_iter().map(|outcome| outcome.unwrap().position).max().unwrap();
-    events as f64 / took
+async fn append_all(store: &EventStore, appends: Vec<Append>) {
+    for outcome in store.append_all(appends).await {
+        outcome.unwrap();
+    }
 }
 
 /// The same rows, without the chain, claims, row-level security and everything else that makes it a log.
-async fn bare(admin: &mut PgConnection, appends: &[Append]) -> f64 {
+async fn bare(admin: &mut PgConnection, server: u32, appends: &[Append]) -> Phase {
     sqlx::query("create table bare (like cell_000.events including all)").execute(&mut *admin).await.unwrap();
     let mut rows = Vec::new();
     for append in appends {
@@ -168,7 +216,7 @@ async fn bare(admin: &mut PgConnection, appends: &[Append]) -> f64 {
         }
     }
     checkpoint(admin).await;
-    let begun = Instant::now();
+    let watch = Watch::start(server);
     for (batch, first) in rows.chunks(BARE_BATCH).zip((1..).step_by(BARE_BATCH)) {
         let column = |of: fn(&NewEvent) -> &str| -> Vec<&str> { batch.iter().map(|(_, _, event)| of(event)).collect() };
         let positions: Vec<i64> = (first..).take(batch.len()).collect();
@@ -198,7 +246,7 @@ async fn bare(admin: &mut PgConnection, appends: &[Append]) -> f64 {
         .await
         .unwrap();
     }
-    rows.len() as f64 / begun.elapsed().as_secs_f64()
+    watch.stop(rows.len())
 }
 
 /// The history of a business as an import brings it along: leads that become customers, or do not; calls and

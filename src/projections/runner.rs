@@ -7,10 +7,10 @@
 //! The statement writes only if the checkpoints are where this process left them. A process that lost its turn
 //! therefore writes nothing, whatever it believes; the lease merely keeps two from trying all the time.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgListener};
@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::fact::{Fact, NotUnderstood};
-use super::model::{FoldError, Model, Part};
+use super::model::{FoldError, Model};
+use super::statement::Statement;
 use crate::clock::Clock;
 use crate::event_store::appender::CHANNEL;
 use crate::event_store::reader::events_after;
@@ -215,11 +216,11 @@ impl Projector {
         }
         let members: Vec<String> =
             checkpoints.into_iter().filter(|(_, position)| *position == from).map(|(name, _)| name).collect();
-        let mut parts = Vec::new();
+        let mut statement = conditional(&members, from, to, self.clock.now())?;
         for model in self.models.iter_mut().filter(|model| members.iter().any(|name| name == model.name())) {
-            parts.extend(model.fold(&mut connection, &facts).await?);
+            model.fold(&mut connection, &facts, &mut statement).await?;
         }
-        if write(&mut connection, &members, from, to, self.clock.now(), &parts).await? {
+        if write(&mut connection, statement).await? {
             self.left_at = Some(to);
             let everybody = ahead.is_none();
             return Ok(if everybody { Round::Wrote(to) } else { Round::Wrote(self.progress.borrow().position) });
@@ -280,36 +281,34 @@ async fn read_checkpoints(connection: &mut PgConnection, names: &[&str]) -> sqlx
         .await
 }
 
-/// Writes the rows and moves the checkpoints from `from` to `to`. False: they were elsewhere, nothing is written.
-async fn write(
-    connection: &mut PgConnection,
-    projections: &[String],
-    from: i64,
-    to: i64,
-    now: chrono::DateTime<chrono::Utc>,
-    parts: &[Part],
-) -> sqlx::Result<bool> {
-    let mut statement = String::from(
-        "with mine as (
-             select projection from projection_checkpoints
-             where projection = any($1) and position = $2 order by projection for update
-         ), ok as (
-             select 1 as ok where (select count(*) from mine) = cardinality($1)
-         ), moved as (
-             update projection_checkpoints c set position = $3, updated_at = $4 from ok
-             where c.projection = any($1) returning 1
-         )",
+/// The statement that moves the checkpoints from `from` to `to`; whatever is added to it over `ok` is written only if
+/// they are there.
+fn conditional(projections: &[String], from: i64, to: i64, now: DateTime<Utc>) -> Result<Statement, FoldError> {
+    let mut statement = Statement::default();
+    let [names, from, to, now] =
+        [statement.bind(projections)?, statement.bind(from)?, statement.bind(to)?, statement.bind(now)?];
+    statement.part(
+        "mine",
+        format_args!(
+            "select projection from projection_checkpoints
+             where projection = any({names}) and position = {from} order by projection for update"
+        ),
     );
-    for (index, part) in parts.iter().enumerate() {
-        let sql = part.sql.replace("{}", &format!("${}::json", index + 5));
-        let _ = write!(statement, ", {} as ({sql})", part.name);
-    }
-    statement.push_str(" select count(*) from moved");
-    let mut query = sqlx::query_scalar(&statement).bind(projections).bind(from).bind(to).bind(now);
-    for part in parts {
-        query = query.bind(&part.json);
-    }
-    let moved: i64 = query.fetch_one(connection).await?;
+    statement.part("ok", format_args!("select 1 as ok where (select count(*) from mine) = cardinality({names})"));
+    statement.part(
+        "moved",
+        format_args!(
+            "update projection_checkpoints c set position = {to}, updated_at = {now} from ok
+             where c.projection = any({names}) returning 1"
+        ),
+    );
+    Ok(statement)
+}
+
+/// Writes the rows and moves the checkpoints. False: they were elsewhere, nothing is written.
+async fn write(connection: &mut PgConnection, statement: Statement) -> sqlx::Result<bool> {
+    let (text, arguments) = statement.ending("select count(*) from moved");
+    let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(connection).await?;
     Ok(moved > 0)
 }
 
