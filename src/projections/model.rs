@@ -14,7 +14,8 @@ use super::row::{COMMON_COLUMNS, Row, Stored};
 use super::statement::{Columns, Statement};
 use crate::aggregates::ids::TenantId;
 
-/// Rows that a projection remembers, so that it need not read back what it wrote; beyond it all are forgotten.
+/// Rows that a projection remembers before it forgets those that it has not touched for as long: it need not read
+/// back what it wrote.
 const REMEMBERED: usize = 50_000;
 
 /// An entity that an event touches.
@@ -80,15 +81,18 @@ pub trait Model: Send + Sync {
 }
 
 type Key = (TenantId, String);
+type Rows<R> = HashMap<Key, Option<Arc<Stored<R>>>>;
 
 /// Keeps one projection's rows: as they are, and every one that ever was.
 pub struct Versioned<P: Projection> {
-    rows: HashMap<Key, Option<Arc<Stored<P::Row>>>>,
+    rows: Rows<P::Row>,
+    /// Rows that have not been touched for long; those that are not touched at all are forgotten next.
+    older: Rows<P::Row>,
 }
 
 impl<P: Projection> Default for Versioned<P> {
     fn default() -> Self {
-        Self { rows: HashMap::new() }
+        Self { rows: HashMap::new(), older: HashMap::new() }
     }
 }
 
@@ -117,25 +121,25 @@ struct Changes<R> {
 
 impl<P: Projection> Versioned<P> {
     async fn learn(&mut self, connection: &mut PgConnection, facts: &[Fact]) -> sqlx::Result<()> {
+        // Once a batch at most: what the batch before touched may not be written yet, and must not be forgotten.
         if self.rows.len() > REMEMBERED {
-            self.rows.clear();
+            self.older = std::mem::take(&mut self.rows);
         }
         let (mut tenants, mut ids) = (Vec::new(), Vec::new());
         for fact in facts {
             for touched in P::touched(fact) {
                 let tenant = fact.recorded.tenant_id;
-                match touched {
-                    Touched::New(id) => {
-                        self.rows.entry((tenant, id)).or_insert(None);
-                    }
-                    Touched::Known(id) => {
-                        if let Entry::Vacant(vacant) = self.rows.entry((tenant, id)) {
-                            tenants.push(tenant.to_string());
-                            ids.push(vacant.key().1.clone());
-                            vacant.insert(None);
-                        }
-                    }
+                let (id, begins) = match touched {
+                    Touched::New(id) => (id, true),
+                    Touched::Known(id) => (id, false),
+                };
+                let Entry::Vacant(vacant) = self.rows.entry((tenant, id)) else { continue };
+                let remembered = self.older.remove(vacant.key());
+                if remembered.is_none() && !begins {
+                    tenants.push(tenant.to_string());
+                    ids.push(vacant.key().1.clone());
                 }
+                vacant.insert(remembered.flatten());
             }
         }
         if ids.is_empty() {
@@ -297,5 +301,6 @@ impl<P: Projection> Model for Versioned<P> {
 
     fn forget(&mut self) {
         self.rows.clear();
+        self.older.clear();
     }
 }
