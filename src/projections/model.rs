@@ -88,11 +88,20 @@ pub struct Versioned<P: Projection> {
     rows: Rows<P::Row>,
     /// Rows that have not been touched for long; those that are not touched at all are forgotten next.
     older: Rows<P::Row>,
+    most: usize,
 }
 
 impl<P: Projection> Default for Versioned<P> {
     fn default() -> Self {
-        Self { rows: HashMap::new(), older: HashMap::new() }
+        Self::remembering(REMEMBERED)
+    }
+}
+
+impl<P: Projection> Versioned<P> {
+    /// One that remembers `most` rows and, of those before, what is touched again in time.
+    #[must_use]
+    pub fn remembering(most: usize) -> Self {
+        Self { rows: HashMap::new(), older: HashMap::new(), most }
     }
 }
 
@@ -122,7 +131,7 @@ struct Changes<R> {
 impl<P: Projection> Versioned<P> {
     async fn learn(&mut self, connection: &mut PgConnection, facts: &[Fact]) -> sqlx::Result<()> {
         // Once a batch at most: what the batch before touched may not be written yet, and must not be forgotten.
-        if self.rows.len() > REMEMBERED {
+        if self.rows.len() > self.most {
             self.older = std::mem::take(&mut self.rows);
         }
         let (mut tenants, mut ids) = (Vec::new(), Vec::new());
