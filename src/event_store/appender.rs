@@ -26,7 +26,7 @@ const QUEUE: usize = 4_096;
 /// Commands of all that is appended in bulk that may wait at once: the rest of the queue is everybody else's.
 const BULK: usize = QUEUE / 2;
 /// Commands written in one transaction at most.
-const BATCH_COMMANDS: usize = 256;
+const BATCH_COMMANDS: usize = 512;
 /// Events written in one transaction at most, unless a single command has more.
 const BATCH_EVENTS: usize = 1_000;
 /// Times a batch is taken again after another process got in between, before its commands fail.

@@ -31,7 +31,19 @@ const MIGRATION_LOCK: i64 = 0x6465_7668_7562;
 const STATEMENT_TIMEOUT: &str = "30s";
 
 /// The importer sorts and counts whole tables, and nobody waits for it.
-const NO_TIMEOUT: &str = "0";
+const NO_TIMEOUT: [(&str, &str); 2] = [("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")];
+/// How statements are planned that do nothing but look up and write rows by their keys: once, and by the index.
+///
+/// The planner would weigh each batch anew, and while its statistics still say that a table is small (an import
+/// outruns them by far) it reads the whole table for every batch. The memory holds a batch's rows.
+const BY_KEY: [(&str, &str); 6] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+    ("work_mem", "32MB"),
+];
 
 /// The database could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -91,14 +103,18 @@ impl Database {
     pub async fn connect(url: &str) -> sqlx::Result<Self> {
         let options = PgConnectOptions::from_str(url)?;
         let name: Arc<str> = FIRST_CELL.into();
-        let timed_pool = |role: &'static str, connections: u32, timeout: &'static str| {
-            let options = options.clone().application_name(role).options([
-                ("role", role),
-                ("search_path", FIRST_CELL),
-                ("statement_timeout", timeout),
-                ("idle_in_transaction_session_timeout", timeout),
-                ("timezone", "UTC"),
-            ]);
+        let pool = |role: &'static str, connections: u32, settings: &[(&str, &str)]| {
+            let options = options
+                .clone()
+                .application_name(role)
+                .options([
+                    ("role", role),
+                    ("search_path", FIRST_CELL),
+                    ("statement_timeout", STATEMENT_TIMEOUT),
+                    ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+                    ("timezone", "UTC"),
+                ])
+                .options(settings.iter().copied());
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
@@ -107,17 +123,16 @@ impl Database {
                 .test_before_acquire(false)
                 .connect_lazy_with(options)
         };
-        let pool = |role, connections| timed_pool(role, connections, STATEMENT_TIMEOUT);
-        let platform = pool("devhub_platform", 8);
+        let platform = pool("devhub_platform", 8, &[]);
         let database = Self {
             platform: platform.clone(),
             cell: Cell {
                 name,
-                request: pool("devhub_request", 10),
-                founder: pool("devhub_founder", 4),
-                appender: pool("devhub_appender", 4),
-                projector: pool("devhub_projector", 3),
-                importer: timed_pool("devhub_importer", 4, NO_TIMEOUT),
+                request: pool("devhub_request", 10, &[]),
+                founder: pool("devhub_founder", 4, &[]),
+                appender: pool("devhub_appender", 4, &BY_KEY),
+                projector: pool("devhub_projector", 3, &BY_KEY),
+                importer: pool("devhub_importer", 4, &NO_TIMEOUT),
                 sign_in: platform,
             },
         };

@@ -38,6 +38,12 @@ const MAX_STEPS: usize = 64;
 #[error("the upcasters of {0} lead to each other")]
 pub struct Circle(String);
 
+/// Whether any step reads this version of this type: if none does, the event means what it meant.
+#[must_use]
+pub fn is_current(event_type: &str, event_version: &str, upcasters: &[Upcaster]) -> bool {
+    !upcasters.iter().any(|step| step.event_type == event_type && step.event_version == event_version)
+}
+
 /// What a stored event means today.
 ///
 /// # Errors

@@ -58,6 +58,9 @@ pub struct Report {
     pub started_at: DateTime<Utc>,
     /// How long it took, in milliseconds.
     pub milliseconds: i64,
+    /// How long each part of it took, in milliseconds, in their order.
+    #[serde(default)]
+    pub parts: Vec<(String, i64)>,
     /// Events appended, or that would have been.
     pub events: i64,
     /// Rows that are new, that have changed, and that are gone since the run before.
@@ -95,6 +98,7 @@ impl Report {
             dry_run: facts.dry_run,
             started_at: facts.started_at,
             milliseconds: 0,
+            parts: Vec::new(),
             events: 0,
             new_rows: 0,
             changed_rows: 0,
@@ -127,6 +131,7 @@ impl Report {
         }
         self.needs_reset = accounts::needing_reset(run, hashes).await?;
         self.next = self.advice(run).await?;
+        self.parts = run.progress.parts();
         self.milliseconds = (run.app.clock.now() - self.started_at).num_milliseconds();
         Ok(())
     }

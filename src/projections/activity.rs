@@ -2,38 +2,16 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
-use uuid::Uuid;
 
 use super::fact::Fact;
-use super::model::{FoldError, Model, Part};
-use crate::event_store::TenantScope;
+use super::model::{FoldError, Model};
+use super::statement::{Columns, Statement};
+use crate::event_store::{Recorded, TenantScope};
 
 /// The activity.
 pub struct Activity;
-
-#[derive(Serialize)]
-struct ActivityRow<'a> {
-    tenant_id: String,
-    tenant_position: i64,
-    position: i64,
-    event_id: Uuid,
-    event_type: &'a str,
-    aggregate_type: &'a str,
-    subject: &'a str,
-    actor: &'a str,
-    correlation_id: &'a str,
-    occurred_at: DateTime<Utc>,
-    recorded_at: DateTime<Utc>,
-}
-
-const INSERT: &str = "insert into activity (tenant_id, tenant_position, position, event_id, event_type, \
-     aggregate_type, subject, actor, correlation_id, occurred_at, recorded_at)
-     select r.tenant_id, r.tenant_position, r.position, r.event_id, r.event_type, r.aggregate_type, r.subject, r.actor,
-            r.correlation_id, r.occurred_at, r.recorded_at
-     from ok, json_populate_recordset(null::activity, {}) r";
 
 #[async_trait]
 impl Model for Activity {
@@ -41,31 +19,27 @@ impl Model for Activity {
         "activity"
     }
 
-    async fn fold(&mut self, _: &mut PgConnection, facts: &[Fact]) -> Result<Vec<Part>, FoldError> {
-        let mut rows: Vec<ActivityRow<'_>> = Vec::with_capacity(facts.len());
-        for Fact { recorded, .. } in facts {
-            // One event can mean several facts; it happened once.
-            if rows.last().is_some_and(|last| last.position == recorded.position) {
-                continue;
-            }
-            rows.push(ActivityRow {
-                tenant_id: recorded.tenant_id.to_string(),
-                tenant_position: recorded.tenant_position,
-                position: recorded.position,
-                event_id: recorded.event_id,
-                event_type: &recorded.event_type,
-                aggregate_type: &recorded.aggregate_type,
-                subject: recorded.local_id(),
-                actor: recorded.actor(),
-                correlation_id: recorded.meta("correlation_id").unwrap_or_default(),
-                occurred_at: recorded.occurred_at,
-                recorded_at: recorded.recorded_at,
-            });
-        }
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(vec![Part { name: "activity_rows".into(), sql: INSERT.into(), json: serde_json::to_string(&rows)? }])
+    async fn fold(&mut self, _: &mut PgConnection, facts: &[Fact], statement: &mut Statement) -> Result<(), FoldError> {
+        let mut rows: Vec<&Recorded> = facts.iter().map(|fact| &fact.recorded).collect();
+        // One event can mean several facts; it happened once.
+        rows.dedup_by_key(|recorded| recorded.position);
+        let mut columns = Columns::default();
+        let texts = |of: fn(&Recorded) -> &str| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
+        let times = |of: fn(&Recorded) -> DateTime<Utc>| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
+        columns.add(statement, "tenant_id", rows.iter().map(|row| row.tenant_id.to_string()).collect())?;
+        columns.add(statement, "tenant_position", rows.iter().map(|row| row.tenant_position).collect())?;
+        columns.add(statement, "position", rows.iter().map(|row| row.position).collect())?;
+        columns.add(statement, "event_id", rows.iter().map(|row| row.event_id).collect())?;
+        columns.add(statement, "event_type", texts(|row| &row.event_type))?;
+        columns.add(statement, "aggregate_type", texts(|row| &row.aggregate_type))?;
+        columns.add(statement, "subject", texts(Recorded::local_id))?;
+        columns.add(statement, "actor", texts(Recorded::actor))?;
+        columns.add(statement, "correlation_id", texts(|row| row.meta("correlation_id").unwrap_or_default()))?;
+        columns.add(statement, "occurred_at", times(|row| row.occurred_at))?;
+        columns.add(statement, "recorded_at", times(|row| row.recorded_at))?;
+        let (names, values, rows) = (columns.names(), columns.values(), columns.rows());
+        statement.part("new_activity", format_args!("insert into activity ({names}) select {values} from ok, {rows}"));
+        Ok(())
     }
 
     fn forget(&mut self) {}

@@ -1,6 +1,7 @@
 //! An event as projections see it: what happened, typed, with everything that surrounds it.
 
 use cqrs_es::Aggregate;
+use serde::{Deserialize, Deserializer};
 
 use crate::aggregates::customer::{Customer, CustomerEvent};
 use crate::aggregates::invoice::{Invoice, InvoiceEvent};
@@ -9,7 +10,8 @@ use crate::aggregates::project::{Project, ProjectEvent};
 use crate::aggregates::tenant::{Tenant, TenantEvent};
 use crate::aggregates::user::{User, UserEvent};
 use crate::event_store::Recorded;
-use crate::event_store::upcast::{UPCASTERS, Versioned, upcast};
+use crate::event_store::reader::Entry;
+use crate::event_store::upcast::{UPCASTERS, Versioned, is_current, upcast};
 
 /// What happened, to whichever aggregate.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,29 +53,50 @@ pub struct NotUnderstood {
     pub reason: String,
 }
 
+impl NotUnderstood {
+    fn new(recorded: &Recorded, reason: &dyn std::error::Error) -> Self {
+        Self {
+            position: recorded.position,
+            event_type: recorded.event_type.clone(),
+            event_version: recorded.event_version.clone(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
 impl Fact {
+    /// What an entry of the log means today. An event that no upcaster reads is read straight by its type.
+    ///
+    /// # Errors
+    /// [`NotUnderstood`].
+    pub fn of_entry(entry: Entry) -> Result<Vec<Self>, NotUnderstood> {
+        let Entry { mut recorded, payload } = entry;
+        if is_current(&recorded.event_type, &recorded.event_version, UPCASTERS) {
+            return match Event::parse(&recorded.aggregate_type, &payload) {
+                Ok(event) => Ok(vec![Self { recorded, event }]),
+                Err(error) => Err(NotUnderstood::new(&recorded, &error)),
+            };
+        }
+        recorded.payload = serde_json::from_str(&payload).map_err(|error| NotUnderstood::new(&recorded, &error))?;
+        Self::read(recorded)
+    }
+
     /// What a stored event means today: usually one fact, after upcasting none or several.
     ///
     /// # Errors
     /// [`NotUnderstood`].
     pub fn read(mut recorded: Recorded) -> Result<Vec<Self>, NotUnderstood> {
-        let refuse = |recorded: &Recorded, reason: String| NotUnderstood {
-            position: recorded.position,
-            event_type: recorded.event_type.clone(),
-            event_version: recorded.event_version.clone(),
-            reason,
-        };
         let stored = Versioned {
             event_type: recorded.event_type.clone(),
             event_version: recorded.event_version.clone(),
             payload: std::mem::take(&mut recorded.payload),
         };
-        let today = upcast(stored, UPCASTERS).map_err(|error| refuse(&recorded, error.to_string()))?;
+        let today = upcast(stored, UPCASTERS).map_err(|error| NotUnderstood::new(&recorded, &error))?;
         today
             .into_iter()
             .map(|event| {
                 let typed = Event::decode(&recorded.aggregate_type, event.payload)
-                    .map_err(|error| refuse(&recorded, error.to_string()))?;
+                    .map_err(|error| NotUnderstood::new(&recorded, &error))?;
                 Ok(Self { recorded: recorded.clone(), event: typed })
             })
             .collect()
@@ -86,13 +109,31 @@ impl Event {
     /// # Errors
     /// If there is no such aggregate or the payload is none of its events.
     pub fn decode(aggregate_type: &str, payload: serde_json::Value) -> Result<Self, serde_json::Error> {
+        Self::read(aggregate_type, payload)
+    }
+
+    /// The same from the text of the payload.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn parse(aggregate_type: &str, payload: &str) -> Result<Self, serde_json::Error> {
+        let mut payload = serde_json::Deserializer::from_str(payload);
+        let event = Self::read(aggregate_type, &mut payload)?;
+        payload.end()?;
+        Ok(event)
+    }
+
+    fn read<'de, D>(aggregate_type: &str, payload: D) -> Result<Self, serde_json::Error>
+    where
+        D: Deserializer<'de, Error = serde_json::Error>,
+    {
         match aggregate_type {
-            Tenant::TYPE => serde_json::from_value(payload).map(Self::Tenant),
-            User::TYPE => serde_json::from_value(payload).map(Self::User),
-            Customer::TYPE => serde_json::from_value(payload).map(Self::Customer),
-            Lead::TYPE => serde_json::from_value(payload).map(Self::Lead),
-            Project::TYPE => serde_json::from_value(payload).map(Self::Project),
-            Invoice::TYPE => serde_json::from_value(payload).map(Self::Invoice),
+            Tenant::TYPE => TenantEvent::deserialize(payload).map(Self::Tenant),
+            User::TYPE => UserEvent::deserialize(payload).map(Self::User),
+            Customer::TYPE => CustomerEvent::deserialize(payload).map(Self::Customer),
+            Lead::TYPE => LeadEvent::deserialize(payload).map(Self::Lead),
+            Project::TYPE => ProjectEvent::deserialize(payload).map(Self::Project),
+            Invoice::TYPE => InvoiceEvent::deserialize(payload).map(Self::Invoice),
             other => Err(serde::de::Error::custom(format_args!("there is no aggregate {other}"))),
         }
     }

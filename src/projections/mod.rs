@@ -15,6 +15,7 @@ pub mod people;
 pub mod projects;
 pub mod row;
 pub mod runner;
+pub mod statement;
 pub mod tenants;
 pub mod users;
 mod write;

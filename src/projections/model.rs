@@ -2,16 +2,20 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use sqlx::error::BoxDynError;
 use sqlx::postgres::PgConnection;
 
 use super::fact::Fact;
 use super::row::{COMMON_COLUMNS, Row, Stored};
+use super::statement::{Columns, Statement};
+use crate::aggregates::ids::TenantId;
 
-/// Rows that a projection remembers, so that it need not read back what it wrote; beyond it all are forgotten.
+/// Rows that a projection remembers before it forgets those that it has not touched for as long: it need not read
+/// back what it wrote.
 const REMEMBERED: usize = 50_000;
 
 /// An entity that an event touches.
@@ -46,18 +50,6 @@ pub trait Projection: Send + Sync + 'static {
     fn fold(row: Option<Self::Row>, id: &str, fact: &Fact) -> Option<Self::Row>;
 }
 
-/// One part of the statement that writes a batch: a data-modifying statement over the one-row relation `ok`,
-/// whose only parameter, JSON, is written `{}`.
-#[derive(Debug)]
-pub struct Part {
-    /// A name that no other part has.
-    pub name: String,
-    /// The statement.
-    pub sql: String,
-    /// Its rows.
-    pub json: String,
-}
-
 /// Why a batch could not be folded.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
@@ -66,7 +58,7 @@ pub enum FoldError {
     Database(#[from] sqlx::Error),
     /// A row cannot be written down.
     #[error("a row cannot be written down: {0}")]
-    Encode(#[from] serde_json::Error),
+    Encode(#[from] BoxDynError),
 }
 
 /// A projection, whatever its rows.
@@ -75,50 +67,54 @@ pub trait Model: Send + Sync {
     /// The projection's name.
     fn name(&self) -> &'static str;
 
-    /// Folds a batch and says what is to be written. What it remembers holds only if that is written.
-    async fn fold(&mut self, connection: &mut PgConnection, facts: &[Fact]) -> Result<Vec<Part>, FoldError>;
+    /// Folds a batch and adds what is to be written to the statement, as parts over its one-row relation `ok`.
+    /// What the model remembers holds only if that is written.
+    async fn fold(
+        &mut self,
+        connection: &mut PgConnection,
+        facts: &[Fact],
+        statement: &mut Statement,
+    ) -> Result<(), FoldError>;
 
     /// Forgets what it remembers: the batch was not written, or somebody else wrote.
     fn forget(&mut self);
 }
 
-type Key = (String, String);
+type Key = (TenantId, String);
+type Rows<R> = HashMap<Key, Option<Arc<Stored<R>>>>;
 
 /// Keeps one projection's rows: as they are, and every one that ever was.
 pub struct Versioned<P: Projection> {
-    rows: HashMap<Key, Option<Stored<P::Row>>>,
+    rows: Rows<P::Row>,
+    /// Rows that have not been touched for long; those that are not touched at all are forgotten next.
+    older: Rows<P::Row>,
+    most: usize,
 }
 
 impl<P: Projection> Default for Versioned<P> {
     fn default() -> Self {
-        Self { rows: HashMap::new() }
+        Self::remembering(REMEMBERED)
     }
 }
 
-/// A version and the period in which it held.
-#[derive(Serialize)]
+impl<P: Projection> Versioned<P> {
+    /// One that remembers `most` rows and, of those before, what is touched again in time.
+    #[must_use]
+    pub fn remembering(most: usize) -> Self {
+        Self { rows: HashMap::new(), older: HashMap::new(), most }
+    }
+}
+
+/// A version and the end of the period in which it held; none as long as it holds.
 struct Version<R> {
-    #[serde(flatten)]
-    stored: Stored<R>,
-    occurred_to: Until,
-    recorded_to: Until,
+    stored: Arc<Stored<R>>,
+    occurred_to: Option<DateTime<Utc>>,
+    recorded_to: Option<DateTime<Utc>>,
 }
-
-/// The end of a period.
-#[derive(Clone, Copy, Serialize)]
-#[serde(untagged)]
-enum Until {
-    At(DateTime<Utc>),
-    Open(&'static str),
-}
-
-const STILL: Until = Until::Open("infinity");
 
 /// The end of a version that was written by an earlier batch.
-#[derive(Serialize)]
 struct Closing {
-    tenant_id: String,
-    id: String,
+    key: Key,
     position: i64,
     occurred_to: DateTime<Utc>,
     recorded_to: DateTime<Utc>,
@@ -134,25 +130,25 @@ struct Changes<R> {
 
 impl<P: Projection> Versioned<P> {
     async fn learn(&mut self, connection: &mut PgConnection, facts: &[Fact]) -> sqlx::Result<()> {
-        if self.rows.len() > REMEMBERED {
-            self.rows.clear();
+        // Once a batch at most: what the batch before touched may not be written yet, and must not be forgotten.
+        if self.rows.len() > self.most {
+            self.older = std::mem::take(&mut self.rows);
         }
         let (mut tenants, mut ids) = (Vec::new(), Vec::new());
         for fact in facts {
             for touched in P::touched(fact) {
-                let tenant = fact.recorded.tenant_id.to_string();
-                match touched {
-                    Touched::New(id) => {
-                        self.rows.entry((tenant, id)).or_insert(None);
-                    }
-                    Touched::Known(id) => {
-                        if let Entry::Vacant(vacant) = self.rows.entry((tenant.clone(), id.clone())) {
-                            vacant.insert(None);
-                            tenants.push(tenant);
-                            ids.push(id);
-                        }
-                    }
+                let tenant = fact.recorded.tenant_id;
+                let (id, begins) = match touched {
+                    Touched::New(id) => (id, true),
+                    Touched::Known(id) => (id, false),
+                };
+                let Entry::Vacant(vacant) = self.rows.entry((tenant, id)) else { continue };
+                let remembered = self.older.remove(vacant.key());
+                if remembered.is_none() && !begins {
+                    tenants.push(tenant.to_string());
+                    ids.push(vacant.key().1.clone());
                 }
+                vacant.insert(remembered.flatten());
             }
         }
         if ids.is_empty() {
@@ -165,7 +161,8 @@ impl<P: Projection> Versioned<P> {
         );
         let stored: Vec<Stored<P::Row>> = sqlx::query_as(&select).bind(tenants).bind(ids).fetch_all(connection).await?;
         for row in stored {
-            self.rows.insert((row.tenant_id.clone(), row.id.clone()), Some(row));
+            let tenant = row.tenant_id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            self.rows.insert((tenant, row.id.clone()), Some(Arc::new(row)));
         }
         Ok(())
     }
@@ -175,11 +172,11 @@ impl<P: Projection> Versioned<P> {
         for fact in facts {
             for touched in P::touched(fact) {
                 let (Touched::New(id) | Touched::Known(id)) = touched;
-                let key = (fact.recorded.tenant_id.to_string(), id);
+                let key = (fact.recorded.tenant_id, id);
                 let before = self.rows.get(&key).cloned().flatten();
-                let Some(after) = Self::next(before.as_ref(), &key, fact) else { continue };
-                self.rows.insert(key.clone(), Some(after.clone()));
-                changes.add(key, before.as_ref(), after);
+                let Some(after) = Self::next(before.as_deref(), &key, fact).map(Arc::new) else { continue };
+                self.rows.insert(key.clone(), Some(Arc::clone(&after)));
+                changes.add(key, before.as_deref(), after);
             }
         }
         changes
@@ -198,7 +195,7 @@ impl<P: Projection> Versioned<P> {
         let occurred_from =
             before.map_or(recorded.occurred_at, |before| before.occurred_from.max(recorded.occurred_at));
         Some(Stored {
-            tenant_id: key.0.clone(),
+            tenant_id: key.0.to_string(),
             id: key.1.clone(),
             version: recorded.sequence,
             created_at: before.map_or(recorded.occurred_at, |before| before.created_at),
@@ -212,7 +209,7 @@ impl<P: Projection> Versioned<P> {
 }
 
 impl<R: Row> Changes<R> {
-    fn add(&mut self, key: Key, before: Option<&Stored<R>>, after: Stored<R>) {
+    fn add(&mut self, key: Key, before: Option<&Stored<R>>, after: Arc<Stored<R>>) {
         let (occurred_to, recorded_to) = (after.occurred_from, after.recorded_from);
         let same_event = before.is_some_and(|before| before.position == after.position);
         let previous = self.latest.get(&key).copied();
@@ -221,65 +218,78 @@ impl<R: Row> Changes<R> {
                 version.stored = after;
                 return;
             }
-            version.occurred_to = Until::At(occurred_to);
-            version.recorded_to = Until::At(recorded_to);
+            version.occurred_to = Some(occurred_to);
+            version.recorded_to = Some(recorded_to);
         } else if let Some(before) = before {
-            let (tenant_id, id) = key.clone();
-            self.closings.push(Closing { tenant_id, id, position: before.position, occurred_to, recorded_to });
+            self.closings.push(Closing { key: key.clone(), position: before.position, occurred_to, recorded_to });
         }
         self.latest.insert(key, self.versions.len());
-        self.versions.push(Version { stored: after, occurred_to: STILL, recorded_to: STILL });
+        self.versions.push(Version { stored: after, occurred_to: None, recorded_to: None });
     }
 
-    fn parts(self) -> Result<Vec<Part>, serde_json::Error> {
+    /// The versions go out once: those that still hold are the rows as they are now. Which parts there are depends
+    /// on nothing but whether there is a change, so that few different statements have to be prepared.
+    fn write(self, statement: &mut Statement) -> Result<(), BoxDynError> {
         if self.versions.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let (table, versions) = (R::TABLE, R::VERSIONS);
-        let columns: Vec<&str> = COMMON_COLUMNS.iter().chain(R::COLUMNS).copied().collect();
-        let list = columns.join(", ");
-        let read = columns.iter().map(|column| format!("r.{column}")).collect::<Vec<_>>().join(", ");
-        let update = columns
+        let stored: Vec<&Stored<R>> = self.versions.iter().map(|version| &*version.stored).collect();
+        let mut columns = Columns::default();
+        Stored::add_columns(&stored, &mut columns, statement)?;
+        let list = columns.names();
+        let update = COMMON_COLUMNS
             .iter()
+            .chain(R::COLUMNS)
             .filter(|column| !matches!(**column, "tenant_id" | "id"))
             .map(|column| format!("{column} = excluded.{column}"))
             .collect::<Vec<_>>()
             .join(", ");
-        let now: Vec<&Stored<R>> =
-            self.latest.values().filter_map(|index| self.versions.get(*index)).map(|version| &version.stored).collect();
-        let mut parts = vec![
-            Part {
-                name: format!("{table}_now"),
-                sql: format!(
-                    "insert into {table} ({list}) select {read} from ok, json_populate_recordset(null::{table}, {{}}) r
-                     on conflict (tenant_id, id) do update set {update}"
-                ),
-                json: serde_json::to_string(&now)?,
-            },
-            Part {
-                name: format!("{table}_versions"),
-                sql: format!(
-                    "insert into {versions} ({list}, occurred_to, recorded_to)
-                     select {read}, r.occurred_to, r.recorded_to
-                     from ok, json_populate_recordset(null::{versions}, {{}}) r"
-                ),
-                json: serde_json::to_string(&self.versions)?,
-            },
-        ];
-        if !self.closings.is_empty() {
-            parts.push(Part {
-                name: format!("{table}_closed"),
-                sql: format!(
-                    "update {versions} v set occurred_to = c.occurred_to, recorded_to = c.recorded_to
-                     from ok, json_to_recordset({{}}) as c (tenant_id text, id text, position bigint,
-                                                           occurred_to timestamptz, recorded_to timestamptz)
-                     where v.tenant_id = c.tenant_id and v.id = c.id and v.position = c.position"
-                ),
-                json: serde_json::to_string(&self.closings)?,
-            });
-        }
-        Ok(parts)
+        let ends = |of: fn(&Version<R>) -> Option<DateTime<Utc>>| self.versions.iter().map(of).collect::<Vec<_>>();
+        columns.add(statement, "occurred_to", ends(|version| version.occurred_to))?;
+        columns.add(statement, "recorded_to", ends(|version| version.recorded_to))?;
+        statement.part(
+            format_args!("{table}_rows"),
+            format_args!("select {} from ok, {}", columns.values(), columns.rows()),
+        );
+        statement.part(
+            format_args!("{table}_now"),
+            format_args!(
+                "insert into {table} ({list}) select {list} from {table}_rows where recorded_to is null
+                 on conflict (tenant_id, id) do update set {update}"
+            ),
+        );
+        statement.part(
+            format_args!("{table}_versions"),
+            format_args!(
+                "insert into {versions} ({list}, occurred_to, recorded_to)
+                 select {list}, coalesce(occurred_to, 'infinity'), coalesce(recorded_to, 'infinity') from {table}_rows"
+            ),
+        );
+        close(&self.closings, table, versions, statement)
     }
+}
+
+/// Ends the versions of earlier batches that hold no longer.
+fn close(closings: &[Closing], table: &str, versions: &str, statement: &mut Statement) -> Result<(), BoxDynError> {
+    let mut columns = Columns::default();
+    let tenants: Vec<String> = closings.iter().map(|closing| closing.key.0.to_string()).collect();
+    let ids: Vec<&str> = closings.iter().map(|closing| closing.key.1.as_str()).collect();
+    let ends = |of: fn(&Closing) -> DateTime<Utc>| closings.iter().map(of).collect::<Vec<_>>();
+    columns.add(statement, "tenant_id", tenants)?;
+    columns.add(statement, "id", ids)?;
+    columns.add(statement, "position", closings.iter().map(|closing| closing.position).collect())?;
+    columns.add(statement, "occurred_to", ends(|closing| closing.occurred_to))?;
+    columns.add(statement, "recorded_to", ends(|closing| closing.recorded_to))?;
+    statement.part(
+        format_args!("{table}_closed"),
+        format_args!(
+            "update {versions} v set occurred_to = r.occurred_to, recorded_to = r.recorded_to from ok, {}
+             where v.tenant_id = r.tenant_id and v.id = r.id and v.position = r.position",
+            columns.rows()
+        ),
+    );
+    Ok(())
 }
 
 #[async_trait]
@@ -288,12 +298,18 @@ impl<P: Projection> Model for Versioned<P> {
         P::NAME
     }
 
-    async fn fold(&mut self, connection: &mut PgConnection, facts: &[Fact]) -> Result<Vec<Part>, FoldError> {
+    async fn fold(
+        &mut self,
+        connection: &mut PgConnection,
+        facts: &[Fact],
+        statement: &mut Statement,
+    ) -> Result<(), FoldError> {
         self.learn(connection, facts).await?;
-        Ok(self.changes(facts).parts()?)
+        Ok(self.changes(facts).write(statement)?)
     }
 
     fn forget(&mut self) {
         self.rows.clear();
+        self.older.clear();
     }
 }

@@ -2,8 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::error::BoxDynError;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
+
+use super::statement::{Columns, Statement};
 
 /// What one read model keeps of one entity. Made by [`row!`].
 pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send + Sync + Unpin + 'static {
@@ -13,6 +16,12 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
     const VERSIONS: &'static str;
     /// The columns that are this read model's own.
     const COLUMNS: &'static [&'static str];
+
+    /// Adds the read model's own columns of these rows.
+    ///
+    /// # Errors
+    /// If a value cannot be written down.
+    fn add_columns(rows: &[&Self], columns: &mut Columns, statement: &mut Statement) -> Result<(), BoxDynError>;
 }
 
 /// A row with whose it is, which version, and since when it has been so.
@@ -55,6 +64,25 @@ impl<'r, T: FromRow<'r, PgRow>> FromRow<'r, PgRow> for Stored<T> {
     }
 }
 
+impl<T: Row> Stored<T> {
+    /// Adds all columns of these rows.
+    ///
+    /// # Errors
+    /// If a value cannot be written down.
+    pub fn add_columns(rows: &[&Self], columns: &mut Columns, statement: &mut Statement) -> Result<(), BoxDynError> {
+        let own: Vec<&T> = rows.iter().map(|stored| &stored.row).collect();
+        columns.add_fields(statement, "tenant_id", rows.iter().map(|stored| &stored.tenant_id))?;
+        columns.add_fields(statement, "id", rows.iter().map(|stored| &stored.id))?;
+        columns.add_fields(statement, "version", rows.iter().map(|stored| &stored.version))?;
+        columns.add_fields(statement, "created_at", rows.iter().map(|stored| &stored.created_at))?;
+        columns.add_fields(statement, "updated_at", rows.iter().map(|stored| &stored.updated_at))?;
+        columns.add_fields(statement, "position", rows.iter().map(|stored| &stored.position))?;
+        columns.add_fields(statement, "occurred_from", rows.iter().map(|stored| &stored.occurred_from))?;
+        columns.add_fields(statement, "recorded_from", rows.iter().map(|stored| &stored.recorded_from))?;
+        T::add_columns(&own, columns, statement)
+    }
+}
+
 /// The columns of [`Stored`] that every read model has.
 pub const COMMON_COLUMNS: [&str; 8] =
     ["tenant_id", "id", "version", "created_at", "updated_at", "position", "occurred_from", "recorded_from"];
@@ -77,6 +105,15 @@ macro_rules! row {
             const TABLE: &'static str = $table;
             const VERSIONS: &'static str = $versions;
             const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            fn add_columns(
+                rows: &[&Self],
+                columns: &mut $crate::projections::statement::Columns,
+                statement: &mut $crate::projections::statement::Statement,
+            ) -> Result<(), sqlx::error::BoxDynError> {
+                $(columns.add_fields(statement, stringify!($field), rows.iter().map(|row| &row.$field))?;)*
+                Ok(())
+            }
         }
     };
 }

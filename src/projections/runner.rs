@@ -7,10 +7,10 @@
 //! The statement writes only if the checkpoints are where this process left them. A process that lost its turn
 //! therefore writes nothing, whatever it believes; the lease merely keeps two from trying all the time.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgListener};
@@ -20,13 +20,16 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::fact::{Fact, NotUnderstood};
-use super::model::{FoldError, Model, Part};
+use super::model::{FoldError, Model};
+use super::statement::Statement;
 use crate::clock::Clock;
 use crate::event_store::appender::CHANNEL;
-use crate::event_store::reader::events_after;
+use crate::event_store::reader::entries_after;
 
 /// Events folded and written at once.
 const BATCH: i64 = 1_000;
+/// The same when the read models are far behind: the more an entity changes within a batch, the less is written.
+const FAR_BEHIND: i64 = 4_000;
 /// How long a process that has stopped answering keeps others from taking over.
 const LEASE: Duration = Duration::from_secs(5);
 /// How often the log and the checkpoints are looked at when nobody has said that there is something new.
@@ -91,6 +94,26 @@ enum RoundError {
     NotUnderstood(#[from] NotUnderstood),
 }
 
+/// A batch that is ready to be written.
+struct Batch {
+    statement: Statement,
+    from: i64,
+    to: i64,
+    /// Every projection takes part in it.
+    everybody: bool,
+    /// It is as large as it may be, so there will be more.
+    full: bool,
+}
+
+/// What there is to write.
+enum Prepared {
+    Batch(Batch),
+    /// There is nothing new.
+    Idle(i64),
+    /// Another process writes; it is here.
+    Elsewhere(i64),
+}
+
 /// What a round did.
 enum Round {
     /// Wrote up to here; there may be more.
@@ -111,6 +134,8 @@ pub struct Projector {
     leased_until: Option<Instant>,
     /// Where this process left the checkpoints; what the models remember holds only there.
     left_at: Option<i64>,
+    /// The batch after that, if it was made ready while that was written.
+    next: Option<Batch>,
     progress: watch::Sender<Progress>,
 }
 
@@ -127,7 +152,8 @@ impl Projector {
     ) -> (Projections, JoinHandle<()>) {
         let (progress, watched) = watch::channel(Progress::default());
         let owner = Uuid::from_u128(u128::from_be_bytes(random()));
-        let projector = Self { pool, cell, clock, models, owner, leased_until: None, left_at: None, progress };
+        let projector =
+            Self { pool, cell, clock, models, owner, leased_until: None, left_at: None, next: None, progress };
         let task = tokio::spawn(projector.run(head, stop));
         (Projections { progress: watched }, task)
     }
@@ -186,16 +212,48 @@ impl Projector {
     fn forget(&mut self) {
         self.leased_until = None;
         self.left_at = None;
+        self.next = None;
         for model in &mut self.models {
             model.forget();
         }
     }
 
-    /// One batch: takes the lease if it has to, reads, folds, writes.
+    /// One batch: made ready, unless it is already, and written. If it is full, the next one is made ready meanwhile;
+    /// otherwise the next one does better to wait for what is still to come.
     async fn round(&mut self) -> Result<Round, RoundError> {
+        let batch = match self.next.take() {
+            Some(batch) => batch,
+            None => match self.prepare().await? {
+                Prepared::Batch(batch) => batch,
+                Prepared::Idle(position) => return Ok(Round::Idle(position)),
+                Prepared::Elsewhere(position) => return Ok(Round::Elsewhere(position)),
+            },
+        };
+        let Batch { statement, from, to, everybody, full } = batch;
+        let following = everybody && full;
+        let writing = tokio::spawn(write(self.pool.clone(), statement));
+        let next = if following { self.prepare_after(to).await } else { Ok(None) };
+        let written = writing.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))??;
+        if !written {
+            self.forget();
+            return Ok(Round::Elsewhere(from));
+        }
+        match next {
+            Ok(next) => {
+                self.left_at = Some(to);
+                self.next = next;
+            }
+            // What is written is written. The next round meets the failure again, and reports it.
+            Err(_) => self.forget(),
+        }
+        Ok(Round::Wrote(if everybody { to } else { self.progress.borrow().position }))
+    }
+
+    /// Takes the lease if it has to, looks where the checkpoints are, reads and folds.
+    async fn prepare(&mut self) -> Result<Prepared, RoundError> {
         let mut connection = self.pool.acquire().await?;
         if !self.hold_lease(&mut connection).await? {
-            return Ok(Round::Elsewhere(self.lowest_checkpoint(&mut connection).await?));
+            return Ok(Prepared::Elsewhere(self.lowest_checkpoint(&mut connection).await?));
         }
         let checkpoints = self.checkpoints(&mut connection).await?;
         let from = checkpoints.iter().map(|(_, position)| *position).min().unwrap_or(0);
@@ -205,27 +263,42 @@ impl Projector {
         // Projections that are behind the others catch up first, alone, and no further than to them.
         let ahead = checkpoints.iter().map(|(_, position)| *position).filter(|position| *position > from).min();
         let limit = ahead.map_or(BATCH, |ahead| BATCH.min(ahead - from));
-        let events = events_after(&mut *connection, from, limit).await?;
-        let Some(to) = events.last().map(|event| event.position) else {
-            return Ok(Round::Idle(from));
-        };
-        let mut facts = Vec::with_capacity(events.len());
-        for event in events {
-            facts.extend(Fact::read(event)?);
-        }
         let members: Vec<String> =
             checkpoints.into_iter().filter(|(_, position)| *position == from).map(|(name, _)| name).collect();
-        let mut parts = Vec::new();
+        let batch = self.fold(&mut connection, &members, from, limit).await?;
+        Ok(batch.map_or(Prepared::Idle(from), Prepared::Batch))
+    }
+
+    /// The batch after one that is being written: the checkpoints will be at `from`, or it will not be written.
+    async fn prepare_after(&mut self, from: i64) -> Result<Option<Batch>, RoundError> {
+        let mut connection = self.pool.acquire().await?;
+        if !self.hold_lease(&mut connection).await? {
+            return Ok(None);
+        }
+        let everybody: Vec<String> = self.models.iter().map(|model| model.name().to_owned()).collect();
+        self.fold(&mut connection, &everybody, from, FAR_BEHIND).await
+    }
+
+    /// Reads up to `limit` events after `from`, which is where the checkpoints of `members` are, and folds them.
+    async fn fold(
+        &mut self,
+        connection: &mut PgConnection,
+        members: &[String],
+        from: i64,
+        limit: i64,
+    ) -> Result<Option<Batch>, RoundError> {
+        let entries = entries_after(&mut *connection, from, limit).await?;
+        let full = entries.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+        let Some(to) = entries.last().map(|entry| entry.recorded.position) else { return Ok(None) };
+        let mut facts = Vec::with_capacity(entries.len());
+        for entry in entries {
+            facts.extend(Fact::of_entry(entry)?);
+        }
+        let mut statement = conditional(members, from, to, self.clock.now())?;
         for model in self.models.iter_mut().filter(|model| members.iter().any(|name| name == model.name())) {
-            parts.extend(model.fold(&mut connection, &facts).await?);
+            model.fold(connection, &facts, &mut statement).await?;
         }
-        if write(&mut connection, &members, from, to, self.clock.now(), &parts).await? {
-            self.left_at = Some(to);
-            let everybody = ahead.is_none();
-            return Ok(if everybody { Round::Wrote(to) } else { Round::Wrote(self.progress.borrow().position) });
-        }
-        self.forget();
-        Ok(Round::Elsewhere(from))
+        Ok(Some(Batch { statement, from, to, everybody: members.len() == self.models.len(), full }))
     }
 
     /// Whether this process is the one that writes, for the time being.
@@ -280,36 +353,34 @@ async fn read_checkpoints(connection: &mut PgConnection, names: &[&str]) -> sqlx
         .await
 }
 
-/// Writes the rows and moves the checkpoints from `from` to `to`. False: they were elsewhere, nothing is written.
-async fn write(
-    connection: &mut PgConnection,
-    projections: &[String],
-    from: i64,
-    to: i64,
-    now: chrono::DateTime<chrono::Utc>,
-    parts: &[Part],
-) -> sqlx::Result<bool> {
-    let mut statement = String::from(
-        "with mine as (
-             select projection from projection_checkpoints
-             where projection = any($1) and position = $2 order by projection for update
-         ), ok as (
-             select 1 as ok where (select count(*) from mine) = cardinality($1)
-         ), moved as (
-             update projection_checkpoints c set position = $3, updated_at = $4 from ok
-             where c.projection = any($1) returning 1
-         )",
+/// The statement that moves the checkpoints from `from` to `to`; whatever is added to it over `ok` is written only if
+/// they are there.
+fn conditional(projections: &[String], from: i64, to: i64, now: DateTime<Utc>) -> Result<Statement, FoldError> {
+    let mut statement = Statement::default();
+    let [names, from, to, now] =
+        [statement.bind(projections)?, statement.bind(from)?, statement.bind(to)?, statement.bind(now)?];
+    statement.part(
+        "mine",
+        format_args!(
+            "select projection from projection_checkpoints
+             where projection = any({names}) and position = {from} order by projection for update"
+        ),
     );
-    for (index, part) in parts.iter().enumerate() {
-        let sql = part.sql.replace("{}", &format!("${}::json", index + 5));
-        let _ = write!(statement, ", {} as ({sql})", part.name);
-    }
-    statement.push_str(" select count(*) from moved");
-    let mut query = sqlx::query_scalar(&statement).bind(projections).bind(from).bind(to).bind(now);
-    for part in parts {
-        query = query.bind(&part.json);
-    }
-    let moved: i64 = query.fetch_one(connection).await?;
+    statement.part("ok", format_args!("select 1 as ok where (select count(*) from mine) = cardinality({names})"));
+    statement.part(
+        "moved",
+        format_args!(
+            "update projection_checkpoints c set position = {to}, updated_at = {now} from ok
+             where c.projection = any({names}) returning 1"
+        ),
+    );
+    Ok(statement)
+}
+
+/// Writes the rows and moves the checkpoints. False: they were elsewhere, nothing is written.
+async fn write(pool: PgPool, statement: Statement) -> sqlx::Result<bool> {
+    let (text, arguments) = statement.ending("select count(*) from moved");
+    let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(&pool).await?;
     Ok(moved > 0)
 }
 

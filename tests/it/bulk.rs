@@ -1,14 +1,25 @@
-//! Many appends at once: in order, each whole or not at all, and nobody else turned away.
+//! Many events at once: appended in order, each command whole or not at all, and nobody else turned away; taken by the
+//! read models each exactly once, however far behind they are and whoever gets in between.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use devhub::aggregates::claims::{ClaimChange, ClaimKind};
 use devhub::aggregates::ids::TenantId;
-use devhub::clock::new_event_id;
+use devhub::clock::{Clock, new_event_id};
 use devhub::event_store::reader::events_after;
-use devhub::event_store::{Append, AppendError, IdempotencyClaim, NewEvent, Recorded, StreamId, StreamWrite};
+use devhub::event_store::{
+    self, Append, AppendError, Cell, Database, EventStore, IdempotencyClaim, NewEvent, Recorded, StreamId, StreamWrite,
+};
+use devhub::projections::model::{Model, Versioned};
+use devhub::projections::{self, Projections, Projector, activity, leads};
 use serde_json::json;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use crate::cluster::fresh_database;
+use crate::log::assert_versions_follow;
 use crate::world::World;
 
 const TENANT: TenantId = TenantId::Legacy;
@@ -17,8 +28,8 @@ fn lead(number: usize) -> StreamId {
     StreamId::new("Lead", TENANT, format_args!("LED-{number:03}"))
 }
 
-fn event(world: &World, event_type: &str, payload: serde_json::Value, claims: Vec<ClaimChange>) -> NewEvent {
-    let now = world.clock.now();
+fn event(clock: &Clock, event_type: &str, payload: serde_json::Value, claims: Vec<ClaimChange>) -> NewEvent {
+    let now = clock.now();
     NewEvent {
         event_id: new_event_id(now),
         event_type: event_type.into(),
@@ -30,14 +41,14 @@ fn event(world: &World, event_type: &str, payload: serde_json::Value, claims: Ve
     }
 }
 
-fn captured(world: &World, claims: Vec<ClaimChange>) -> NewEvent {
+fn captured(clock: &Clock, claims: Vec<ClaimChange>) -> NewEvent {
     let payload = json!({"Captured": {"name": {"personal": "Grace"}, "source": "website", "stage": "new", "qualification": "new",
                                       "probability": 10, "probability_set_by_hand": false}});
-    event(world, "LeadCaptured", payload, claims)
+    event(clock, "LeadCaptured", payload, claims)
 }
 
-fn deleted(world: &World) -> NewEvent {
-    event(world, "LeadDeleted", json!({"Deleted": {}}), vec![])
+fn deleted(clock: &Clock) -> NewEvent {
+    event(clock, "LeadDeleted", json!({"Deleted": {}}), vec![])
 }
 
 fn write(stream: StreamId, expected: i64, event: NewEvent) -> Append {
@@ -56,7 +67,7 @@ async fn what_is_appended_in_bulk_is_stored_in_order_and_others_are_served_in_be
     let world = World::start().await;
     // More than the queue holds, each stream's second event building on the first before that is answered.
     let appends = (0..3_000)
-        .flat_map(|n| [write(lead(n), 0, captured(&world, vec![])), write(lead(n), 1, deleted(&world))])
+        .flat_map(|n| [write(lead(n), 0, captured(&world.clock, vec![])), write(lead(n), 1, deleted(&world.clock))])
         .collect();
     let store = world.app.store.clone();
     let bulk = tokio::spawn(async move { store.append_all(appends).await });
@@ -82,13 +93,13 @@ async fn what_builds_on_a_refused_append_is_refused_too() {
         .app
         .store
         .append_all(vec![
-            write(lead(0), 0, captured(&world, number())),
+            write(lead(0), 0, captured(&world.clock, number())),
             // Takes what the first one took, in the same batch.
-            write(lead(1), 0, captured(&world, number())),
-            write(lead(1), 1, deleted(&world)),
-            write(lead(2), 0, captured(&world, vec![])),
+            write(lead(1), 0, captured(&world.clock, number())),
+            write(lead(1), 1, deleted(&world.clock)),
+            write(lead(2), 0, captured(&world.clock, vec![])),
             // Builds on what never was.
-            write(lead(3), 7, deleted(&world)),
+            write(lead(3), 7, deleted(&world.clock)),
         ])
         .await;
     assert!(outcomes[0].is_ok() && outcomes[3].is_ok(), "{outcomes:?}");
@@ -113,7 +124,7 @@ async fn an_import_that_is_repeated_under_its_keys_has_no_second_effect() {
             }),
             ..append
         };
-        let both = [write(lead(0), 0, captured(&world, vec![])), write(lead(0), 1, deleted(&world))];
+        let both = [write(lead(0), 0, captured(&world.clock, vec![])), write(lead(0), 1, deleted(&world.clock))];
         both.into_iter().enumerate().map(of).collect()
     };
     for outcome in world.app.store.append_all(appends()).await {
@@ -138,4 +149,82 @@ async fn reserved_numbers_are_never_given() {
     store.reserve_numbers(TENANT, "INT", 500).await.unwrap();
     let second = world.second_server().await;
     assert_eq!(second.app.store.numbers(TENANT, "INT", 1).await.unwrap(), 500);
+}
+
+/// A log with nobody who reads it yet.
+struct Log {
+    pool: PgPool,
+    cell: Cell,
+    clock: Clock,
+    store: EventStore,
+    _stop: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// The leads of a log: each captured, then each deleted.
+const LEADS: usize = 4_000;
+/// The events that makes.
+const EVENTS: i64 = 2 * LEADS as i64;
+
+impl Log {
+    async fn of_leads() -> Self {
+        let url = fresh_database("devhub", event_store::migrate).await;
+        let database = Database::connect(&url).await.unwrap();
+        let cell = database.cells().next().unwrap().clone();
+        let clock = Clock::system();
+        let (store, _) = EventStore::open(&cell, clock.clone());
+        let first = (0..LEADS).map(|n| write(lead(n), 0, captured(&clock, vec![])));
+        let second = (0..LEADS).map(|n| write(lead(n), 1, deleted(&clock)));
+        for outcome in store.append_all(first.chain(second).collect()).await {
+            outcome.unwrap();
+        }
+        let (stop, stopping) = watch::channel(false);
+        Self { pool: PgPool::connect(&url).await.unwrap(), cell, clock, store, _stop: stop, stopping }
+    }
+
+    fn projector(&self, models: Vec<Box<dyn Model>>) -> (Projections, JoinHandle<()>) {
+        let (pool, name) = (self.cell.projector.clone(), Arc::clone(&self.cell.name));
+        Projector::start(pool, name, self.clock.clone(), models, self.store.head(), self.stopping.clone())
+    }
+
+    /// That every event has counted once.
+    async fn assert_counted(&self) {
+        let counted: (i64, i64, i64, i64) = sqlx::query_as(
+            "select (select count(*) from cell_000.activity), (select count(*) from cell_000.lead_versions),
+                    (select count(*) from cell_000.leads),
+                    (select count(*) from cell_000.leads where deleted_at is not null and version = 2)",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(counted, (EVENTS, EVENTS, EVENTS / 2, EVENTS / 2));
+        assert_versions_follow(&self.pool, "leads", "lead_versions").await;
+    }
+}
+
+#[tokio::test]
+async fn read_models_that_are_far_behind_and_remember_next_to_nothing_come_out_the_same() {
+    let log = Log::of_leads().await;
+    let models: Vec<Box<dyn Model>> =
+        vec![Box::new(Versioned::<leads::Leads>::remembering(10)), Box::new(activity::Activity)];
+    let (projections, _task) = log.projector(models);
+    projections.reached(EVENTS, Duration::from_secs(60)).await.unwrap();
+    log.assert_counted().await;
+}
+
+#[tokio::test]
+async fn projectors_that_take_each_other_s_turn_all_the_time_count_every_event_once() {
+    let log = Log::of_leads().await;
+    let projectors = [log.projector(projections::all()), log.projector(projections::all())];
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while projectors.iter().any(|(projections, _)| projections.progress().position < EVENTS) {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", projectors[0].0.progress());
+        // Whoever asks next is the owner, while the one before still believes that it is.
+        sqlx::query("update cell_000.projector_lease set lease_until = '-infinity'").execute(&log.pool).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for (projections, _) in &projectors {
+        assert_eq!(projections.progress().failure, None);
+    }
+    log.assert_counted().await;
 }

@@ -78,29 +78,34 @@ async fn every_version_follows_the_one_before_and_the_last_one_is_the_row() {
     busy(&world).await;
     let pool = PgPool::connect(&world.url).await.unwrap();
     for (rows, versions) in [("leads", "lead_versions"), ("users", "user_versions"), ("tenants", "tenant_versions")] {
-        let broken: i64 = sqlx::query_scalar(&format!(
-            "select count(*) from (
-                 select occurred_to, recorded_to,
-                        lead(occurred_from, 1, 'infinity') over w as next_occurred,
-                        lead(recorded_from, 1, 'infinity') over w as next_recorded
-                 from cell_000.{versions} window w as (partition by tenant_id, id order by position)
-             ) v where occurred_to <> next_occurred or recorded_to <> next_recorded"
-        ))
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-        assert_eq!(broken, 0, "{versions}");
-        let differing: i64 = sqlx::query_scalar(&format!(
-            "select count(*) from cell_000.{rows} r full join
-                 (select * from cell_000.{versions} where recorded_to = 'infinity') v using (tenant_id, id)
-             where r.position is distinct from v.position or r.version is distinct from v.version
-                or to_jsonb(r) is distinct from to_jsonb(v) - 'occurred_to' - 'recorded_to'"
-        ))
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-        assert_eq!(differing, 0, "{rows}");
+        assert_versions_follow(&pool, rows, versions).await;
     }
+}
+
+/// That every version follows the one before and the last one is the row.
+pub async fn assert_versions_follow(pool: &PgPool, rows: &str, versions: &str) {
+    let broken: i64 = sqlx::query_scalar(&format!(
+        "select count(*) from (
+             select occurred_to, recorded_to,
+                    lead(occurred_from, 1, 'infinity') over w as next_occurred,
+                    lead(recorded_from, 1, 'infinity') over w as next_recorded
+             from cell_000.{versions} window w as (partition by tenant_id, id order by position)
+         ) v where occurred_to <> next_occurred or recorded_to <> next_recorded"
+    ))
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert_eq!(broken, 0, "{versions}");
+    let differing: i64 = sqlx::query_scalar(&format!(
+        "select count(*) from cell_000.{rows} r full join
+             (select * from cell_000.{versions} where recorded_to = 'infinity') v using (tenant_id, id)
+         where r.position is distinct from v.position or r.version is distinct from v.version
+            or to_jsonb(r) is distinct from to_jsonb(v) - 'occurred_to' - 'recorded_to'"
+    ))
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert_eq!(differing, 0, "{rows}");
 }
 
 #[tokio::test]
