@@ -1,6 +1,6 @@
 # What one types; the work is done by the scripts and by cargo.
 
-.PHONY: run test check fmt
+.PHONY: run test check bench fmt
 
 run:    ## build and serve, with sample data on the first start
 	@scripts/run
@@ -15,6 +15,11 @@ check:  ## what CI runs
 	@$(MAKE) --no-print-directory test
 	scripts/check-dependencies
 	scripts/check-generated
+
+bench:  ## measure beside the peers of the same run
+	@scripts/ensure-postgres DEVHUB_BENCH_DATABASE_URL
+	cargo bench --locked --bench throughput
+	cargo bench --locked --bench legacy
 
 fmt:    ## lay out the sources
 	cargo fmt

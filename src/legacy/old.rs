@@ -108,6 +108,11 @@ impl Old {
         (!text.is_empty()).then_some(text)
     }
 
+    /// The old id that a column names, as it is looked up.
+    pub(super) fn old_id(&self, column: &str) -> Option<String> {
+        old_id(self.fields.get(column)?)
+    }
+
     /// Names a repair.
     pub(super) fn repair(&mut self, rule: impl Into<String>, field: &str, after: Option<String>) {
         let before = self.raw(field);
@@ -284,6 +289,20 @@ impl Old {
         self.repair(format!("{field}_{rule}"), column, Some(word.word().to_owned()));
         word
     }
+}
+
+/// Characters of an old id that count: no index takes a text of any length.
+const ID_CHARACTERS: usize = 200;
+
+/// An old id as it is looked up: without the space around it, and no longer than an index takes; none for nothing.
+pub(super) fn old_id(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::Null => return None,
+        Value::String(text) => text.trim().to_owned(),
+        other => other.to_string(),
+    };
+    let id: String = text.chars().take(ID_CHARACTERS).collect();
+    (!id.is_empty()).then_some(id)
 }
 
 /// The letters and digits of a word, in lower case: `Closed-Lost` and `closed_lost` are the same.

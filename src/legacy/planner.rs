@@ -780,7 +780,7 @@ const BATCH: usize = 2_000;
 fn name(named: &mut HashSet<(Table, String)>, old: Option<&Old>) {
     let Some(old) = old else { return };
     for (column, table) in old.table.references() {
-        named.extend(old.plain(column).map(|id| (*table, id)));
+        named.extend(old.old_id(column).map(|id| (*table, id)));
     }
 }
 

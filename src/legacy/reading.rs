@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::ImportError;
-use super::old::squashed;
+use super::old::{old_id, squashed};
 use super::progress::Progress;
 use super::source::{Source, SourceRow};
 use super::staging::Staging;
@@ -128,12 +128,9 @@ async fn stage_table(
     }
 }
 
+/// An id or a word that a row says.
 fn text(fields: &Map<String, Value>, column: &str) -> Option<String> {
-    match fields.get(column)? {
-        Value::Null => None,
-        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        other => Some(other.to_string()),
-    }
+    old_id(fields.get(column)?)
 }
 
 /// The number that an old id says: `cus-100`, `CUS_0100` and `CUS 100` are all 100.

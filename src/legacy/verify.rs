@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use sqlx::PgPool;
 
 use super::ImportError;
-use super::old::{Repair, squashed};
+use super::old::{Repair, old_id, squashed};
 use super::progress::Progress;
 use super::source::{Source, SourceRow};
 use super::tables::Table;
@@ -22,6 +22,9 @@ use crate::api::App;
 
 /// Differences that are told one by one.
 const TOLD: usize = 1_000;
+
+/// Versions of a row that are looked at to tell what was changed since.
+const VERSIONS: usize = 100;
 
 /// How a value of the old database is compared with one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,7 +313,7 @@ impl Comparison<'_> {
         for row in rows {
             let fields: Map<String, Value> = serde_json::from_str(&row.json).map_err(ImportError::Encode)?;
             for (column, _, how) in columns {
-                if let (How::Named(of), Some(id)) = (how, plain(fields.get(*column))) {
+                if let (How::Named(of), Some(id)) = (how, fields.get(*column).and_then(old_id)) {
                     named.insert((of.name(), id));
                 }
             }
@@ -358,7 +361,7 @@ impl Comparison<'_> {
             let as_imported = self.as_imported(versions, id.as_deref().unwrap_or_default()).await?;
             for (column, own, how, old) in open {
                 let there = last_read.get(column).is_some_and(|before| *before != old);
-                let here = as_imported.as_ref().is_some_and(|then| {
+                let here = as_imported.iter().any(|then| {
                     same(how, &old, then, own, &names) || repaired(table, column, how, then, own, &filed.repairs)
                 });
                 if there || here {
@@ -426,17 +429,17 @@ impl Comparison<'_> {
         rows.into_iter().map(|(id, json)| Ok((id, serde_json::from_str(&json).map_err(ImportError::Encode)?))).collect()
     }
 
-    /// The row as the import left it.
-    async fn as_imported(&self, versions: &str, id: &str) -> Result<Option<Map<String, Value>>, ImportError> {
+    /// The row as imports left it, each time that one told something of it.
+    async fn as_imported(&self, versions: &str, id: &str) -> Result<Vec<Map<String, Value>>, ImportError> {
         let exact = exact(versions);
         let statement = format!(
             "select (to_jsonb(t) {exact})::text from {versions} t join events e on e.position = t.position
              where t.tenant_id = $1 and t.id = $2 and e.metadata ->> 'source' = 'legacy'
-             order by t.position desc limit 1"
+             order by t.position desc limit {VERSIONS}"
         );
-        let json: Option<String> =
-            sqlx::query_scalar(&statement).bind(self.tenant.to_string()).bind(id).fetch_optional(self.pool).await?;
-        json.map(|json| serde_json::from_str(&json).map_err(ImportError::Encode)).transpose()
+        let versions: Vec<String> =
+            sqlx::query_scalar(&statement).bind(self.tenant.to_string()).bind(id).fetch_all(self.pool).await?;
+        versions.iter().map(|json| serde_json::from_str(json).map_err(ImportError::Encode)).collect()
     }
 }
 
@@ -544,7 +547,7 @@ fn same(
         How::Active => (old == &Value::Bool(true)) == (is.as_deref() == Some("active")),
         How::Address(part) => was == plain(new.get(part)),
         How::Named(table) => {
-            let local = was.map(|id| names.get(&(table.name().to_owned(), id)).cloned().unwrap_or_default());
+            let local = old_id(old).map(|id| names.get(&(table.name().to_owned(), id)).cloned().unwrap_or_default());
             match new {
                 Value::Array(many) => {
                     local.is_some_and(|local| many.iter().any(|one| *one == Value::String(local.clone())))

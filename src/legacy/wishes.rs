@@ -44,7 +44,7 @@ pub(super) struct Translation<'a> {
 impl Translation<'_> {
     /// The id of a row that is named; one that is not there or in quarantine is left out and named.
     fn named<T: std::str::FromStr>(&self, old: &mut Old, table: Table, column: &str) -> Option<T> {
-        let name = old.plain(column)?;
+        let name = old.old_id(column)?;
         let known = self.names.get(&(table, name)).filter(|known| !known.quarantined);
         let id = known.and_then(|known| known.local_id.parse().ok());
         if id.is_none() {
@@ -361,7 +361,7 @@ impl Translation<'_> {
     fn outcome(&self, old: &mut Old) -> Result<(LeadStage, Option<CustomerId>), Quarantine> {
         let stage: LeadStage = old.word("stage", "stage");
         let flagged = old.flag("converted_to_customer").unwrap_or(false);
-        let Some(named) = old.plain("converted_customer_id") else {
+        let Some(named) = old.old_id("converted_customer_id") else {
             return match stage {
                 LeadStage::ClosedWon => Err(Quarantine::new(
                     "converted_without_customer",
@@ -507,7 +507,7 @@ pub(super) struct NoteWish {
 impl Translation<'_> {
     /// A note. Who wrote it is part of it: a private one is its author's alone.
     pub(super) fn note_wish(&self, old: &mut Old) -> Result<NoteWish, Quarantine> {
-        let Some(name) = old.plain("user_id") else {
+        let Some(name) = old.old_id("user_id") else {
             return Err(Quarantine::new("author_missing", "the note does not say who wrote it"));
         };
         let author = match self.names.get(&(Table::Users, name.clone())) {
@@ -606,7 +606,7 @@ impl Translation<'_> {
 
     /// The id of a row without which this one means nothing.
     fn required<T: std::str::FromStr>(&self, old: &Old, table: Table, column: &str) -> Result<T, Quarantine> {
-        let Some(name) = old.plain(column) else {
+        let Some(name) = old.old_id(column) else {
             return Err(Quarantine::new(&format!("{column}_missing"), format!("{column} is empty: half a link")));
         };
         match self.names.get(&(table, name.clone())) {

@@ -381,6 +381,41 @@ async fn a_database_that_lost_most_of_its_rows_is_not_believed_at_once() {
 }
 
 #[tokio::test]
+async fn two_imports_at_once_keep_out_of_each_others_way() {
+    let world = World::start().await;
+    let mut other = PgConnection::connect(&world.url).await.unwrap();
+    sqlx::query("select pg_advisory_lock(hashtext('devhub legacy'), hashtext('DEV-000'))")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let old = OldDatabase::sample().await;
+    assert!(matches!(try_import(&world, &old, &options()).await, Err(ImportError::Busy(_))));
+    other.close().await.unwrap();
+    import(&world, &old).await;
+}
+
+#[tokio::test]
+async fn what_was_changed_here_stays_where_the_old_system_did_not_change_it() {
+    let world = World::unfounded().await;
+    let old = OldDatabase::sample().await;
+    import(&world, &old).await;
+    let founder = world.nobody().signed_in("founder@devhub.example", "legacy-founder-1").await;
+    let visit = json!({"reason": "a hand", "mode": "write"});
+    let visit = founder.post("/api/admin/tenants/DEV-000/support-sessions", visit).await.expect(201);
+    let inside = world.nobody().with_tokens(&visit);
+    inside.patch("/api/customers/CUS-001", json!({"company": "Changed here", "phone": "+1 555 0000"})).await.ok();
+    old.run("update customers set phone = '+1-555-1111', updated_at = '2018-02-01' where system_id = 'CUS-001'").await;
+    assert_eq!(import(&world, &old).await.events, 1);
+    let customer = inside.get("/api/customers/CUS-001").await.ok();
+    assert_eq!(
+        (&customer["company"], &customer["phone"]),
+        (&json!("Changed here"), &json!("+1-555-1111")),
+        "what changed in the old system came later"
+    );
+    assert_proven(&world, &old).await;
+}
+
+#[tokio::test]
 async fn what_is_no_old_database_is_refused_with_a_sentence() {
     let world = World::start().await;
     let empty = OldDatabase::of("create table something_else (id int)").await;
@@ -614,7 +649,8 @@ async fn every_mess_that_the_old_code_allowed_ends_on_a_heap_with_its_name() {
              ('NOTE-000', 'CUS-000', null, 't', 'c', null, '2015-02-02'),
              ('NOT-001', 'CUS-000', 'USR-001', 'only a title', null, null, '2014-02-02'),
              ('NOT-002', 'CUS-000', 'USR-003', 't', 'c', true, '2015-02-02'),
-             ('NOT-003', 'CUS-000', 'USR-001', null, null, true, '2015-02-02');
+             ('NOT-003', 'CUS-000', 'USR-001', null, null, true, '2015-02-02'),
+             ((select string_agg(md5(n::text), '') from generate_series(1, 300) n), 'CUS-000', 'USR-001', 't', 'c', true, '2015-02-02');
          insert into projects (system_id, name, status, owner_id, start_date, due_date, created_at) values
              ('PRJ-000', 'p', 'on-hold', 'USR-001', '2015-02-01', '2015-01-01', '2015-02-01'),
              ('PRJ-001', null, 'unheard of', 'USR-404', null, null, null);
