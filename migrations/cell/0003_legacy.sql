@@ -119,7 +119,7 @@ create table legacy_outcomes (
     primary key (tenant_id, source_table, pk)
 );
 
--- The events that a run appends, in the order in which they happened.
+-- The events that a run appends. Read once, in the order in which they happened, and sorted for that: no index.
 create table legacy_plan (
     tenant_id      text        not null,
     occurred_at    timestamptz not null,
@@ -137,8 +137,7 @@ create table legacy_plan (
     pk             bigint      not null,
     correlation_id uuid        not null,
     -- the first event of its row carries the row
-    first          boolean     not null,
-    primary key (tenant_id, occurred_at, rank, number, sequence)
+    first          boolean     not null
 );
 
 alter table legacy_imports enable row level security;

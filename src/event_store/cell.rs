@@ -30,8 +30,14 @@ const MIGRATION_LOCK: i64 = 0x6465_7668_7562;
 /// A statement of a request that takes longer than this is ended by the database.
 const STATEMENT_TIMEOUT: &str = "30s";
 
-/// The importer sorts and counts whole tables, and nobody waits for it.
-const NO_TIMEOUT: [(&str, &str); 2] = [("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")];
+/// The importer sorts and counts whole tables, and nobody waits for it. What it keeps while it works can be made
+/// again; where it cannot, it says so in its transaction.
+const AT_LEISURE: [(&str, &str); 4] = [
+    ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("synchronous_commit", "off"),
+    ("work_mem", "64MB"),
+];
 /// How statements are planned that do nothing but look up and write rows by their keys: once, and by the index.
 ///
 /// The planner would weigh each batch anew, and while its statistics still say that a table is small (an import
@@ -132,7 +138,7 @@ impl Database {
                 founder: pool("devhub_founder", 4, &[]),
                 appender: pool("devhub_appender", 4, &BY_KEY),
                 projector: pool("devhub_projector", 3, &BY_KEY),
-                importer: pool("devhub_importer", 4, &NO_TIMEOUT),
+                importer: pool("devhub_importer", 4, &AT_LEISURE),
                 sign_in: platform,
             },
         };

@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Postgres, Row, Transaction};
 use uuid::Uuid;
 
 use super::ImportError;
@@ -57,6 +57,14 @@ impl Place {
         })
     }
 }
+
+/// An old row that an event carries, and what was repaired of it.
+struct Carried {
+    row: Option<String>,
+    repairs: Option<String>,
+}
+
+type CarriedRows = HashMap<(Table, i64), Carried>;
 
 /// A page of the plan as appends, each with the row that it comes from.
 #[derive(Default)]
@@ -111,7 +119,8 @@ impl Replay<'_> {
         let mut look_back = true;
         let mut moved: HashMap<StreamId, i64> = HashMap::new();
         let mut refused = Refused::default();
-        let mut page = self.page(place.as_ref()).await?;
+        let mut plan = self.open(place.as_ref()).await?;
+        let mut page = self.page(&mut plan).await?;
         while let Some(last) = page.last.take() {
             let events = page.events;
             if look_back {
@@ -119,7 +128,7 @@ impl Replay<'_> {
                 self.leave_out_what_is_there(&mut page).await?;
                 look_back = page.appends.len() < before;
             }
-            let next = self.page(Some(&last));
+            let next = self.page(&mut plan);
             let appending = self.append(std::mem::take(&mut page.appends), &mut moved, &mut refused);
             let (next, reached) = tokio::join!(next, appending);
             position = position.max(reached?);
@@ -141,39 +150,68 @@ impl Replay<'_> {
         Ok(())
     }
 
-    async fn page(&self, after: Option<&Place>) -> Result<Page, ImportError> {
-        let rows = sqlx::query(
-            "with page as materialized (
-                 select * from legacy_plan
-                 where tenant_id = $1 and ($2::timestamptz is null
-                       or (occurred_at, rank, number, sequence) > ($2, $3::smallint, $4::bigint, $5::bigint))
-                 order by occurred_at, rank, number, sequence limit $6
-             )
-             select p.*, s.row, o.repairs from page p
-             left join legacy_staged s on p.first and s.tenant_id = p.tenant_id
-                  and s.source_table = p.source_table and s.pk = p.pk
-             left join legacy_outcomes o on p.first and o.tenant_id = p.tenant_id
-                  and o.source_table = p.source_table and o.pk = p.pk
-             order by p.occurred_at, p.rank, p.number, p.sequence",
+    /// Opens the plan after a place, in the order in which things happened.
+    async fn open(&self, after: Option<&Place>) -> Result<Transaction<'static, Postgres>, ImportError> {
+        let mut plan = self.staging.pool.begin().await?;
+        sqlx::query(
+            "declare plan no scroll cursor for
+             select * from legacy_plan
+             where tenant_id = $1 and ($2::timestamptz is null
+                   or (occurred_at, rank, number, sequence) > ($2, $3::smallint, $4::bigint, $5::bigint))
+             order by occurred_at, rank, number, sequence",
         )
         .bind(self.staging.tenant())
         .bind(after.map(|place| place.occurred_at))
         .bind(after.map(|place| place.rank))
         .bind(after.map(|place| place.number))
         .bind(after.map(|place| place.sequence))
-        .bind(PAGE)
-        .fetch_all(&self.staging.pool)
+        .execute(&mut *plan)
         .await?;
+        Ok(plan)
+    }
+
+    /// The next page of the plan.
+    async fn page(&self, plan: &mut PgConnection) -> Result<Page, ImportError> {
+        let rows = sqlx::query(&format!("fetch forward {PAGE} from plan")).fetch_all(plan).await?;
+        let carried = self.carried(&rows).await?;
         let mut page = Page { last: rows.last().map(Place::of).transpose()?, ..Page::default() };
         for row in &rows {
             page.events += 1;
-            self.take(&mut page, row)?;
+            self.take(&mut page, row, &carried)?;
         }
         Ok(page)
     }
 
+    /// The rows that the events of a page carry, and what was repaired of them.
+    async fn carried(&self, rows: &[PgRow]) -> Result<CarriedRows, ImportError> {
+        let (mut tables, mut pks) = (Vec::new(), Vec::new());
+        for row in rows {
+            if row.try_get("first")? {
+                tables.push(row.try_get::<&str, _>("source_table")?);
+                pks.push(row.try_get::<i64, _>("pk")?);
+            }
+        }
+        let rows = sqlx::query(
+            "select s.source_table, s.pk, s.row, o.repairs
+             from unnest($2::text[], $3::bigint[]) as f (source_table, pk)
+             join legacy_staged s on s.tenant_id = $1 and s.source_table = f.source_table and s.pk = f.pk
+             left join legacy_outcomes o on o.tenant_id = $1 and o.source_table = f.source_table and o.pk = f.pk",
+        )
+        .bind(self.staging.tenant())
+        .bind(tables)
+        .bind(pks)
+        .fetch_all(&self.staging.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let carried = Carried { row: row.try_get("row")?, repairs: row.try_get("repairs")? };
+                Ok(((parsed(row, "source_table")?, row.try_get("pk")?), carried))
+            })
+            .collect()
+    }
+
     /// Adds an event to the page; what one row says of one stream in one go is one append.
-    fn take(&self, page: &mut Page, row: &PgRow) -> Result<(), ImportError> {
+    fn take(&self, page: &mut Page, row: &PgRow, carried: &CarriedRows) -> Result<(), ImportError> {
         let tenant: TenantId = parsed(row, "stream_tenant")?;
         let table: Table = parsed(row, "source_table")?;
         let pk: i64 = row.try_get("pk")?;
@@ -184,7 +222,7 @@ impl Replay<'_> {
             event_id: event_id(&stream, sequence, row.try_get("occurred_at")?),
             event_type: row.try_get("event_type")?,
             event_version: row.try_get("event_version")?,
-            metadata: self.metadata(row, table, pk)?,
+            metadata: self.metadata(row, table, pk, carried)?,
             occurred_at: row.try_get("occurred_at")?,
             claims: claims(&stream, &payload)?,
             payload,
@@ -204,11 +242,12 @@ impl Replay<'_> {
     }
 
     /// Where the event comes from; its row's first event carries the row and what was repaired.
-    fn metadata(&self, row: &PgRow, table: Table, pk: i64) -> Result<Arc<str>, ImportError> {
+    fn metadata(&self, row: &PgRow, table: Table, pk: i64, carried: &CarriedRows) -> Result<Arc<str>, ImportError> {
         let correlation: Uuid = row.try_get("correlation_id")?;
+        let carried = if row.try_get("first")? { carried.get(&(table, pk)) } else { None };
         let (actor, pk, correlation): (&str, _, _) = (row.try_get("actor")?, pk.to_string(), correlation.to_string());
-        let repairs: Option<&str> = row.try_get("repairs")?;
-        let original: Option<&str> = row.try_get("row")?;
+        let repairs = carried.and_then(|carried| carried.repairs.as_deref());
+        let original = carried.and_then(|carried| carried.row.as_deref());
         // Sorted keys and plain strings: this is RFC 8785.
         let mut metadata = BTreeMap::from([
             ("actor", actor),

@@ -211,17 +211,35 @@ impl Planner<'_> {
         for outcome in &mut found.outcomes {
             outcome.events = counts.get(&(outcome.table, outcome.pk)).copied().unwrap_or(0);
         }
-        for outcomes in found.outcomes.chunks(BATCH) {
-            self.staging.add_outcomes(outcomes).await?;
-        }
-        for events in found.plan.chunks(BATCH) {
-            self.staging.add_plan(events).await?;
-        }
-        for links in found.links.chunks(BATCH) {
-            self.staging.add_links(links).await?;
-        }
+        let outcomes = async {
+            for outcomes in found.outcomes.chunks(BATCH) {
+                self.staging.add_outcomes(outcomes).await?;
+            }
+            Ok::<(), ImportError>(())
+        };
+        let rest = async {
+            for events in found.plan.chunks(BATCH) {
+                self.staging.add_plan(events).await?;
+            }
+            for links in found.links.chunks(BATCH) {
+                self.staging.add_links(links).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(outcomes, rest)?;
         self.progress.planned(found.outcomes.len());
         Ok(())
+    }
+
+    /// Writes a page down while the next is read.
+    async fn store_and_go_on(
+        &self,
+        table: Table,
+        found: Found,
+        after: &mut i64,
+    ) -> Result<Option<(Vec<Reading>, Names, Found)>, ImportError> {
+        let ((), next) = tokio::try_join!(self.store(table, found), self.page(table, after))?;
+        Ok(next)
     }
 
     /// The aggregate as it stands; nothing for one that is only now told.
@@ -322,12 +340,13 @@ impl Planner<'_> {
 
     async fn leads(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
-        while let Some((readings, names, mut found)) = self.page(Table::Leads, &mut after).await? {
+        let mut next = self.page(Table::Leads, &mut after).await?;
+        while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
             for reading in readings {
                 self.lead(reading, &translation, &mut found).await?;
             }
-            self.store(Table::Leads, found).await?;
+            next = self.store_and_go_on(Table::Leads, found, &mut after).await?;
         }
         Ok(())
     }
@@ -450,7 +469,8 @@ impl Planner<'_> {
 
     async fn customers(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
-        while let Some((readings, names, mut found)) = self.page(Table::Customers, &mut after).await? {
+        let mut next = self.page(Table::Customers, &mut after).await?;
+        while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
             let ids: Vec<String> = readings.iter().map(|reading| reading.root.local_id.clone()).collect();
             let mut links: HashMap<String, Vec<Link>> = HashMap::new();
@@ -462,7 +482,7 @@ impl Planner<'_> {
                 let links = links.remove(&reading.root.local_id).unwrap_or_default();
                 self.customer(reading, links, &translation, &mut found).await?;
             }
-            self.store(Table::Customers, found).await?;
+            next = self.store_and_go_on(Table::Customers, found, &mut after).await?;
         }
         Ok(())
     }
@@ -604,12 +624,13 @@ impl Planner<'_> {
 
     async fn projects(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
-        while let Some((readings, names, mut found)) = self.page(Table::Projects, &mut after).await? {
+        let mut next = self.page(Table::Projects, &mut after).await?;
+        while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
             for reading in readings {
                 self.project(reading, &translation, &mut found).await?;
             }
-            self.store(Table::Projects, found).await?;
+            next = self.store_and_go_on(Table::Projects, found, &mut after).await?;
         }
         Ok(())
     }
@@ -734,12 +755,13 @@ impl Planner<'_> {
 
     async fn invoices(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
-        while let Some((readings, names, mut found)) = self.page(Table::Invoices, &mut after).await? {
+        let mut next = self.page(Table::Invoices, &mut after).await?;
+        while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
             for reading in readings {
                 self.invoice(reading, &translation, &mut found).await?;
             }
-            self.store(Table::Invoices, found).await?;
+            next = self.store_and_go_on(Table::Invoices, found, &mut after).await?;
         }
         Ok(())
     }

@@ -80,11 +80,11 @@ async fn stage_table(
     let mut before = i64::MIN;
     let mut vanished = 0;
     source.begin(table).await?;
+    let mut rows = source.next().await?;
     loop {
-        let rows = source.next().await?;
         let last = rows.last().map_or(i64::MAX, |row| row.pk);
         let mut known = staging.read_rows(table, before.saturating_add(1), last).await?;
-        let (mut changed, mut parents, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changed, mut parents, mut keys): (Vec<SourceRow>, _, _) = (Vec::new(), Vec::new(), Vec::new());
         let met: Vec<i64> = rows.iter().map(|row| row.pk).collect();
         let end = rows.is_empty();
         progress.done(u64::try_from(rows.len()).unwrap_or(0));
@@ -116,14 +116,19 @@ async fn stage_table(
         if known.values().any(|(_, _, gone)| !gone) {
             vanished += staging.stage_vanished(table, before, last, &met).await?;
         }
-        if let Some(prefix) = table.prefix() {
-            staging.add_keys(import_id, table, prefix, &keys).await?;
-        }
-        let changed: Vec<SourceRow> = changed;
-        staging.stage(table, &changed, &parents).await?;
+        // While these are staged, the old database looks for the next.
+        let keyed = async {
+            match table.prefix() {
+                Some(prefix) => staging.add_keys(import_id, table, prefix, &keys).await,
+                None => Ok(()),
+            }
+        };
         if end {
+            tokio::try_join!(keyed, staging.stage(table, &changed, &parents))?;
             return Ok(vanished);
         }
+        let ((), (), next) = tokio::try_join!(keyed, staging.stage(table, &changed, &parents), source.next())?;
+        rows = next;
         before = last;
     }
 }
@@ -188,7 +193,7 @@ pub(super) async fn name_rows(staging: &Staging, founder: Option<i64>) -> Result
         staging.name_founder(pk, &UserId::FOUNDER.to_string()).await?;
     }
     staging.analyze(&["legacy_keys"]).await?;
-    for (prefix, lowest, what) in COUNTED {
+    let kinds = COUNTED.into_iter().map(|(prefix, lowest, what)| async move {
         let taken = if what.starts_with(char::is_uppercase) {
             format!(
                 "select split_part(split_part(aggregate_id, ':', 2), '-', 2)::bigint as number from events
@@ -197,8 +202,9 @@ pub(super) async fn name_rows(staging: &Staging, founder: Option<i64>) -> Result
         } else {
             format!("select split_part(id, '-', 2)::bigint as number from {what} where tenant_id = $1")
         };
-        staging.assign_names(prefix, lowest, &taken).await?;
-    }
+        staging.assign_names(prefix, lowest, &taken).await
+    });
+    futures::future::try_join_all(kinds).await?;
     Ok(())
 }
 

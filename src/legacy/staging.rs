@@ -250,6 +250,13 @@ impl Staging {
         Ok(())
     }
 
+    /// A transaction that is on disk, with all that came before it, once it is committed.
+    async fn begin_durable(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, ImportError> {
+        let mut transaction = self.begin_over_all().await?;
+        sqlx::query("set local synchronous_commit = on").execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
     /// A transaction for statements over whole tables: they are joined as wholes, whatever is known of their size.
     async fn begin_over_all(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, ImportError> {
         let mut transaction = self.pool.begin().await?;
@@ -828,7 +835,7 @@ impl Staging {
 
     /// Says that everything is planned: from here on a run that is interrupted goes on instead of beginning anew.
     pub(super) async fn planned(&self, import_id: Uuid) -> Result<i64, ImportError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin_durable().await?;
         let planned: i64 = sqlx::query_scalar("select count(*) from legacy_plan where tenant_id = $1")
             .bind(&self.tenant)
             .fetch_one(&mut *transaction)
@@ -844,7 +851,7 @@ impl Staging {
 
     /// Takes what the run found out into the rows, and empties what belongs to the run: all at once.
     pub(super) async fn settle(&self, import_id: Uuid, report: &Value, now: DateTime<Utc>) -> Result<(), ImportError> {
-        let mut transaction = self.begin_over_all().await?;
+        let mut transaction = self.begin_durable().await?;
         sqlx::query(
             "insert into legacy_rows as r (tenant_id, source_table, pk, parent_table, parent_id, heap, reason, detail,
                                            repairs, row, imported, events, import_id)

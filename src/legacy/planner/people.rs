@@ -27,7 +27,8 @@ impl Planner<'_> {
     pub(super) async fn users(&self) -> Result<(), ImportError> {
         let twins = self.twins().await?;
         let mut after = i64::MIN;
-        while let Some((readings, names, mut found)) = self.page(Table::Users, &mut after).await? {
+        let mut next = self.page(Table::Users, &mut after).await?;
+        while let Some((readings, names, mut found)) = next {
             let t = self.translation(&names);
             let holders = self.holders(&readings).await?;
             let busy = self.with_open_work(&readings).await?;
@@ -40,7 +41,7 @@ impl Planner<'_> {
                 let open_work = reading.root.legacy_id.as_ref().is_some_and(|id| busy.contains(id));
                 self.user(reading, &t, twins.get(&pk), &holders, open_work, &mut found).await?;
             }
-            self.store(Table::Users, found).await?;
+            next = self.store_and_go_on(Table::Users, found, &mut after).await?;
         }
         Ok(())
     }
