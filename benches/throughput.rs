@@ -278,7 +278,7 @@ fn account_of(tenant: TenantId, n: usize) -> Vec<Append> {
         steps.push(story.one("Lead", &id, 0, what));
     }
     for call in 0..2 {
-        steps.push(story.one("Lead", &lead, 3 + call, vec![contact(8 * n + call as usize)]));
+        steps.push(story.one("Lead", &lead, 3 + call as i64, vec![contact(8 * n + call)]));
     }
     let carried: Vec<Value> = (0..2).map(|call| interaction(8 * n + call, true)).collect();
     let registered = vec![

@@ -81,38 +81,38 @@ struct Batch<'a> {
     keys: HashSet<(String, String)>,
     /// Streams whose version is not known: the event that a write builds on must be there.
     unverified: Vec<(StreamId, i64)>,
-    columns: Columns,
+    columns: Columns<'a>,
     answers: Vec<Result<Answer, AppendError>>,
 }
 
 /// The rows to insert, column by column.
 #[derive(Default)]
-struct Columns {
+struct Columns<'a> {
     aggregate_type: Vec<&'static str>,
     aggregate_id: Vec<String>,
     sequence: Vec<i64>,
-    event_type: Vec<String>,
-    event_version: Vec<String>,
-    payload: Vec<String>,
-    metadata: Vec<String>,
+    event_type: Vec<&'a str>,
+    event_version: Vec<&'a str>,
+    payload: Vec<&'a str>,
+    metadata: Vec<&'a str>,
     tenant_id: Vec<String>,
     position: Vec<i64>,
     tenant_position: Vec<i64>,
     event_id: Vec<Uuid>,
     occurred_at: Vec<DateTime<Utc>>,
     recorded_at: Vec<DateTime<Utc>>,
-    hash: Vec<Vec<u8>>,
+    hash: Vec<[u8; 32]>,
     claim_tenant: Vec<String>,
     claim_kind: Vec<&'static str>,
-    claim_key: Vec<String>,
+    claim_key: Vec<&'a str>,
     claim_holder: Vec<String>,
-    login_key: Vec<String>,
+    login_key: Vec<&'a str>,
     login_tenant: Vec<String>,
     login_user: Vec<String>,
     key_tenant: Vec<String>,
-    key_actor: Vec<String>,
-    key: Vec<String>,
-    key_hash: Vec<Vec<u8>>,
+    key_actor: Vec<&'a str>,
+    key: Vec<&'a str>,
+    key_hash: Vec<[u8; 32]>,
     key_position: Vec<i64>,
     key_correlation: Vec<String>,
 }
@@ -273,7 +273,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn add(&mut self, index: usize, job: &Job) -> Result<Answer, Refused> {
+    fn add(&mut self, index: usize, job: &'a Job) -> Result<Answer, Refused> {
         match &job.ask {
             Ask::Numbers { tenant, kind, count } => Ok(Answer::First(self.take_numbers(*tenant, kind, *count))),
             Ask::Reserve { tenant, kind, at_least } => {
@@ -386,7 +386,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn stage(&mut self, append: &Append) -> Appended {
+    fn stage(&mut self, append: &'a Append) -> Appended {
         let tenant = append.tenant;
         let mut head = self
             .tenants
@@ -406,9 +406,9 @@ impl<'a> Batch<'a> {
         if let Some(IdempotencyClaim { actor, key, request_hash, correlation_id }) = &append.idempotency {
             self.keys.insert((actor.clone(), key.clone()));
             self.columns.key_tenant.push(tenant.to_string());
-            self.columns.key_actor.push(actor.clone());
-            self.columns.key.push(key.clone());
-            self.columns.key_hash.push(request_hash.to_vec());
+            self.columns.key_actor.push(actor);
+            self.columns.key.push(key);
+            self.columns.key_hash.push(*request_hash);
             self.columns.key_position.push(self.position);
             self.columns.key_correlation.push(correlation_id.to_string());
         }
@@ -432,7 +432,13 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn stage_write(&mut self, head: &mut TenantHead, tenant: TenantId, stream: &StreamId, write: &StreamWrite) -> i64 {
+    fn stage_write(
+        &mut self,
+        head: &mut TenantHead,
+        tenant: TenantId,
+        stream: &StreamId,
+        write: &'a StreamWrite,
+    ) -> i64 {
         let tenant_id = tenant.to_string();
         let aggregate_id = stream.aggregate_id();
         let mut sequence = write.expected;
@@ -459,17 +465,17 @@ impl<'a> Batch<'a> {
             columns.aggregate_type.push(stream.aggregate_type);
             columns.aggregate_id.push(aggregate_id.clone());
             columns.sequence.push(sequence);
-            columns.event_type.push(event.event_type.clone());
-            columns.event_version.push(event.event_version.clone());
-            columns.payload.push(event.payload.clone());
-            columns.metadata.push(event.metadata.to_string());
+            columns.event_type.push(&event.event_type);
+            columns.event_version.push(&event.event_version);
+            columns.payload.push(&event.payload);
+            columns.metadata.push(&event.metadata);
             columns.tenant_id.push(tenant_id.clone());
             columns.position.push(self.position);
             columns.tenant_position.push(head.position);
             columns.event_id.push(event.event_id);
             columns.occurred_at.push(event.occurred_at);
             columns.recorded_at.push(self.now);
-            columns.hash.push(head.hash.to_vec());
+            columns.hash.push(head.hash);
             for change in &event.claims {
                 self.stage_claim(stream, change);
             }
@@ -477,7 +483,7 @@ impl<'a> Batch<'a> {
         sequence
     }
 
-    fn stage_claim(&mut self, stream: &StreamId, change: &ClaimChange) {
+    fn stage_claim(&mut self, stream: &StreamId, change: &'a ClaimChange) {
         let entry = claim_entry(stream.tenant, change.kind(), change.key());
         match change {
             ClaimChange::Release { .. } => {
@@ -489,14 +495,14 @@ impl<'a> Batch<'a> {
                 let columns = &mut self.columns;
                 match kind {
                     ClaimKind::Login => {
-                        columns.login_key.push(key.clone());
+                        columns.login_key.push(key);
                         columns.login_tenant.push(stream.tenant.to_string());
                         columns.login_user.push(stream.local.clone());
                     }
                     ClaimKind::InvoiceNumber => {
                         columns.claim_tenant.push(stream.tenant.to_string());
                         columns.claim_kind.push(kind.as_str());
-                        columns.claim_key.push(key.clone());
+                        columns.claim_key.push(key);
                         columns.claim_holder.push(stream.aggregate_id());
                     }
                 }
@@ -511,7 +517,7 @@ impl<'a> Batch<'a> {
         for (tenant, head) in &self.tenants {
             head_tenant.push(tenant.to_string());
             head_position.push(head.position);
-            head_hash.push(head.hash.to_vec());
+            head_hash.push(head.hash);
         }
         let (mut counter_tenant, mut counter_kind, mut counter_next) = (Vec::new(), Vec::new(), Vec::new());
         for ((tenant, kind), next) in &self.counters {

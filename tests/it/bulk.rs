@@ -164,7 +164,7 @@ struct Log {
 /// The leads of a log: each captured, then each deleted.
 const LEADS: usize = 4_000;
 /// The events that makes.
-const EVENTS: i64 = 2 * LEADS as i64;
+const EVENTS: i64 = 8_000;
 
 impl Log {
     async fn of_leads() -> Self {
