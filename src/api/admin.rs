@@ -1,53 +1,44 @@
 //! What the platform's founder sees and does: every business, as a whole and from outside.
 
-use std::collections::{BTreeMap, HashMap};
+mod records;
+mod stats;
+
+use std::collections::BTreeMap;
 
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{DEFAULT_REGION, FIRST_OWNER};
 use super::caller::Founder;
-use super::customers::{CustomerView, Customers};
 use super::headers::IfMatch;
-use super::invoices::{InvoiceView, Invoices};
-use super::leads::{LeadView, Leads};
-use super::list::{ListQuery, ListScope, ListSpec, Visibility};
+use super::list::{ListQuery, ListSpec};
 use super::page::Page;
 use super::passwords::{OneTimeToken, issue};
-use super::projects::{ProjectView, Projects};
-use super::record::{Id, Merge, Noun, Record, View, list_spec, row_in, unchanged_since};
-use super::shown::money;
+use super::record::{Merge, Record, list_spec, row_in, unchanged_since};
 use super::tenant::{PlanView, TenantView, Tenants, plan};
 use super::users::{UserView, Users};
 use super::write::{Attempts, Receipt};
 use super::{App, Json, Problem};
 use crate::access::one_time_tokens::Purpose;
-use crate::aggregates::ids::{CustomerId, InvoiceId, LeadId, ProjectId, TenantId, UserId};
+use crate::aggregates::ids::TenantId;
 use crate::aggregates::permission::{Grants, Role};
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantDetails, TenantPatch};
 use crate::aggregates::user::{User, UserCommand, UserDetails};
-use crate::aggregates::values::{Address, Email, Feature, Money, Patch, Phone, Plan, Quota, Text};
+use crate::aggregates::values::{Address, Email, Feature, Patch, Phone, Plan, Quota, Text};
 use crate::event_store::{StreamId, directory};
 use crate::projections::row::Stored;
 use crate::projections::tenants::TenantRow;
+use records::everything;
+use stats::{Counts, counts_of};
 
 /// The lists, by their addresses.
 pub fn lists() -> Vec<(&'static str, &'static ListSpec)> {
-    vec![
-        ("/api/admin/tenants", list_spec::<Tenants>()),
-        ("/api/admin/tenants/{tenant_id}/users", list_spec::<Users>()),
-        ("/api/admin/tenants/{tenant_id}/customers", list_spec::<Customers>()),
-        ("/api/admin/tenants/{tenant_id}/leads", list_spec::<Leads>()),
-        ("/api/admin/tenants/{tenant_id}/projects", list_spec::<Projects>()),
-        ("/api/admin/tenants/{tenant_id}/invoices", list_spec::<Invoices>()),
-    ]
+    [("/api/admin/tenants", list_spec::<Tenants>())].into_iter().chain(records::lists()).collect()
 }
 
 /// The routes.
@@ -57,17 +48,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(read, change))
         .routes(routes!(suspend))
         .routes(routes!(reactivate))
-        .routes(routes!(list_users))
-        .routes(routes!(read_user))
-        .routes(routes!(list_customers))
-        .routes(routes!(read_customer))
-        .routes(routes!(list_leads))
-        .routes(routes!(read_lead))
-        .routes(routes!(list_projects))
-        .routes(routes!(read_project))
-        .routes(routes!(list_invoices))
-        .routes(routes!(read_invoice))
-        .routes(routes!(stats))
+        .merge(records::router())
+        .merge(stats::router())
 }
 
 /// The tenant in a path; one that cannot be an id is no different from one that is nobody's.
@@ -83,44 +65,6 @@ impl FromRequestParts<App> for TenantPath {
         let tenant = params.iter().find(|(name, _)| name == "tenant_id");
         tenant.and_then(|(_, id)| id.parse().ok()).map(Self).ok_or_else(Problem::not_found)
     }
-}
-
-/// How much there is of everything.
-#[derive(Debug, Default, Clone, Serialize, FromRow, ToSchema)]
-struct Counts {
-    /// Users who have not left.
-    users: i64,
-    /// Customers.
-    customers: i64,
-    /// Leads.
-    leads: i64,
-    /// Projects.
-    projects: i64,
-    /// Invoices.
-    invoices: i64,
-}
-
-/// What is counted of a tenant `t`.
-const COUNTS: &str = "
-    (select count(*) from users u where u.tenant_id = t.id and u.status <> 'deactivated') as users,
-    (select count(*) from customers c where c.tenant_id = t.id and c.deleted_at is null) as customers,
-    (select count(*) from leads l where l.tenant_id = t.id and l.deleted_at is null) as leads,
-    (select count(*) from projects p where p.tenant_id = t.id and p.deleted_at is null) as projects,
-    (select count(*) from invoices i where i.tenant_id = t.id) as invoices";
-
-#[derive(FromRow)]
-struct CountsOf {
-    id: String,
-    #[sqlx(flatten)]
-    counts: Counts,
-}
-
-async fn counts_of(pool: &PgPool, tenants: Vec<String>) -> sqlx::Result<HashMap<String, Counts>> {
-    let counted: Vec<CountsOf> = sqlx::query_as(&format!("select t.id, {COUNTS} from unnest($1::text[]) as t (id)"))
-        .bind(tenants)
-        .fetch_all(pool)
-        .await?;
-    Ok(counted.into_iter().map(|of| (of.id, of.counts)).collect())
 }
 
 /// A business, and how much it has of everything.
@@ -157,11 +101,6 @@ async fn list_tenants(founder: Founder, State(app): State<App>, uri: Uri) -> Res
         let counts = counts.remove(&stored.id).unwrap_or_default();
         TenantSummary { tenant: stored.into(), counts }
     }))
-}
-
-fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) -> ListScope<'a> {
-    let tenant = founder.scope(tenant).tenant();
-    ListScope { tenant, schema: None, visibility: Visibility::Everything, cursor_key: &app.cursor_key }
 }
 
 /// A business to be made, with the owner to be invited.
@@ -438,167 +377,4 @@ async fn send(
             return Ok(report(app, founder, tenant).await?.after(&receipt));
         }
     }
-}
-
-/// One page of what a tenant has of a kind.
-async fn list_of<N: Noun>(app: &App, founder: &Founder, tenant: TenantId, uri: &Uri) -> Result<Page<N::View>, Problem> {
-    let query = ListQuery::parse(list_spec::<N>(), uri)?;
-    row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
-    let mut connection = app.database.cell_of(tenant).request.acquire().await?;
-    let page: Page<Stored<N::Row>> = query.page(&mut connection, &everything(app, founder, tenant)).await?;
-    Ok(page.map(|stored| N::View::on(stored, app.today())))
-}
-
-async fn read_of<N: Noun>(
-    app: &App,
-    founder: &Founder,
-    tenant: TenantId,
-    id: &str,
-) -> Result<Record<N::View>, Problem> {
-    let stored = row_in::<N>(app, founder.scope(tenant), id).await?;
-    let version = stored.version;
-    Ok(Record::read(N::View::on(stored, app.today()), version))
-}
-
-/// The two routes through which the founder reads what a tenant has of a kind.
-macro_rules! read_routes {
-    ($noun:ident, $view:ident, $id:ident, $path:literal, $list:ident, $list_doc:literal, $read:ident, $read_doc:literal) => {
-        #[doc = $list_doc]
-        #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path),
-            params(("tenant_id" = TenantId, Path)), responses((status = 200, body = Page<$view>)))]
-        async fn $list(
-            founder: Founder,
-            State(app): State<App>,
-            TenantPath(tenant): TenantPath,
-            uri: Uri,
-        ) -> Result<Page<$view>, Problem> {
-            list_of::<$noun>(&app, &founder, tenant, &uri).await
-        }
-
-        #[doc = $read_doc]
-        #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path, "/{id}"),
-            params(("tenant_id" = TenantId, Path), ("id" = $id, Path)), responses((status = 200, body = $view)))]
-        async fn $read(
-            founder: Founder,
-            State(app): State<App>,
-            TenantPath(tenant): TenantPath,
-            Id(id): Id<$id>,
-        ) -> Result<Record<$view>, Problem> {
-            read_of::<$noun>(&app, &founder, tenant, &id.to_string()).await
-        }
-    };
-}
-
-read_routes!(
-    Users,
-    UserView,
-    UserId,
-    "users",
-    list_users,
-    "List a business's users.",
-    read_user,
-    "Read a user of a business."
-);
-read_routes!(
-    Customers,
-    CustomerView,
-    CustomerId,
-    "customers",
-    list_customers,
-    "List a business's customers.",
-    read_customer,
-    "Read a customer of a business."
-);
-read_routes!(
-    Leads,
-    LeadView,
-    LeadId,
-    "leads",
-    list_leads,
-    "List a business's leads.",
-    read_lead,
-    "Read a lead of a business."
-);
-read_routes!(
-    Projects,
-    ProjectView,
-    ProjectId,
-    "projects",
-    list_projects,
-    "List a business's projects.",
-    read_project,
-    "Read a project of a business."
-);
-read_routes!(
-    Invoices,
-    InvoiceView,
-    InvoiceId,
-    "invoices",
-    list_invoices,
-    "List a business's invoices.",
-    read_invoice,
-    "Read a invoice of a business."
-);
-
-/// The platform in numbers.
-#[derive(Debug, Serialize, ToSchema)]
-struct Stats {
-    /// Businesses by status.
-    tenants_by_status: BTreeMap<String, i64>,
-    /// Businesses by plan.
-    tenants_by_plan: BTreeMap<String, i64>,
-    /// How much there is of everything, over all businesses.
-    counts: Counts,
-    /// What open leads may be worth, in each currency.
-    open_pipeline: Vec<Money>,
-    /// The same, each weighted by how likely it is won.
-    weighted_pipeline: Vec<Money>,
-    /// What customers owe on invoices that were sent, in each currency.
-    invoices_outstanding: Vec<Money>,
-    /// Events in the log.
-    events: i64,
-}
-
-type Sums = Vec<(String, Option<Decimal>)>;
-
-/// The platform in numbers, over all businesses.
-#[utoipa::path(get, path = "/api/admin/stats", responses((status = 200, body = Stats)))]
-async fn stats(_: Founder, State(app): State<App>) -> Result<Json<Stats>, Problem> {
-    let pool = &app.database.cell_of(TenantId::Platform).founder;
-    let by = async |column: &str| -> sqlx::Result<BTreeMap<String, i64>> {
-        let counted: Vec<(String, i64)> =
-            sqlx::query_as(&format!("select {column}, count(*) from tenants group by 1")).fetch_all(pool).await?;
-        Ok(counted.into_iter().collect())
-    };
-    let sums = async |statement: &str| -> sqlx::Result<Vec<Money>> {
-        let sums: Sums = sqlx::query_as(statement).fetch_all(pool).await?;
-        Ok(sums.into_iter().filter_map(|(currency, sum)| money(sum, Some(&currency))).collect())
-    };
-    let counts = "select (select count(*) from users where status <> 'deactivated') as users,
-        (select count(*) from customers where deleted_at is null) as customers,
-        (select count(*) from leads where deleted_at is null) as leads,
-        (select count(*) from projects where deleted_at is null) as projects,
-        (select count(*) from invoices) as invoices";
-    Ok(Json(Stats {
-        tenants_by_status: by("status").await?,
-        tenants_by_plan: by("subscription_plan").await?,
-        counts: sqlx::query_as(counts).fetch_one(pool).await?,
-        open_pipeline: sums(
-            "select currency, sum(estimated_value) from leads
-             where deleted_at is null and stage not in ('closed_won', 'closed_lost') and currency is not null
-             group by 1 order by 1",
-        )
-        .await?,
-        weighted_pipeline: sums(
-            "select currency, sum(estimated_value * coalesce(probability, 0) / 100) from leads
-             where deleted_at is null and stage not in ('closed_won', 'closed_lost') and currency is not null
-             group by 1 order by 1",
-        )
-        .await?,
-        invoices_outstanding: sums(
-            "select currency, sum(amount) from invoices where status in ('sent', 'viewed') group by 1 order by 1",
-        )
-        .await?,
-        events: sqlx::query_scalar("select coalesce(max(position), 0) from cell_head").fetch_one(pool).await?,
-    }))
 }
