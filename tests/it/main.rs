@@ -15,6 +15,7 @@ mod bulk;
 mod cluster;
 mod contract;
 mod dependencies;
+mod founder;
 mod house;
 mod isolation;
 mod leads;

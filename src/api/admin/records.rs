@@ -54,7 +54,7 @@ pub(super) fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) 
 
 /// One page of what a tenant has of a kind.
 async fn list_of<N: Noun>(app: &App, founder: &Founder, tenant: TenantId, uri: &Uri) -> Result<Page<N::View>, Problem> {
-    let query = ListQuery::parse(list_spec::<N>(), uri)?;
+    let query = N::asked(ListQuery::parse(list_spec::<N>(), uri)?, app.today());
     row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
     let mut connection = app.database.cell_of(tenant).request.acquire().await?;
     let page: Page<Stored<N::Row>> = query.page(&mut connection, &everything(app, founder, tenant)).await?;
