@@ -445,7 +445,7 @@ async fn list_interactions(
 ) -> Result<Page<InteractionView>, Problem> {
     await_position(&app, &caller, min_position).await?;
     find::<Customers>(&app, &caller, &id.to_string()).await?;
-    interactions::list_of(&app, &caller, interactions::Of::Customer(id), &uri).await
+    interactions::list_of(&app, caller.scope(), interactions::Of::Customer(id), &uri).await
 }
 
 /// Record or plan contact with a customer.
@@ -473,7 +473,7 @@ async fn list_notes(
 ) -> Result<Page<NoteView>, Problem> {
     await_position(&app, &caller, min_position).await?;
     find::<Customers>(&app, &caller, &id.to_string()).await?;
-    notes::list_of(&app, &caller, id, &uri).await
+    notes::list_of(&app, caller.scope(), caller.own_user(), id, &uri).await
 }
 
 /// Write something down about a customer.

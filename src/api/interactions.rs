@@ -13,7 +13,7 @@ use super::caller::Caller;
 use super::customers::Customers;
 use super::headers::MinPosition;
 use super::leads::Leads;
-use super::list::{Field, Kind, ListQuery, ListSpec, Visibility};
+use super::list::{Field, Kind, ListQuery, ListScope, ListSpec, Visibility};
 use super::page::Page;
 use super::record::{Found, Id, Noun, Record, await_position, find, list_spec, row};
 use super::write::Attempts;
@@ -24,6 +24,7 @@ use crate::aggregates::interaction::InteractionDetails;
 use crate::aggregates::lead::{Lead, LeadCommand};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Hours, InteractionStatus, InteractionType, Priority, Text};
+use crate::event_store::TenantScope;
 use crate::projections::interactions::InteractionRow;
 use crate::projections::row::Stored;
 
@@ -142,24 +143,24 @@ pub enum Of {
     Customer(CustomerId),
 }
 
-/// One page of the contact with a lead or a customer that the caller is known to see.
+/// One page of the contact with a lead or a customer of a tenant, whom the caller is known to see.
 ///
 /// # Errors
 /// What the query does wrong.
-pub async fn list_of(app: &App, caller: &Caller, of: Of, uri: &Uri) -> Result<Page<InteractionView>, Problem> {
+pub async fn list_of(app: &App, scope: TenantScope, of: Of, uri: &Uri) -> Result<Page<InteractionView>, Problem> {
     let (column, id) = match of {
         Of::Lead(id) => ("lead_id", id.to_string()),
         Of::Customer(id) => ("customer_id", id.to_string()),
     };
     let query = ListQuery::parse(list_spec::<Interactions>(), uri)?.only(column, id);
-    let scope = super::list::ListScope {
-        tenant: caller.tenant(),
+    let bounds = ListScope {
+        tenant: scope.tenant(),
         schema: None,
         visibility: Visibility::Everything,
         cursor_key: &app.cursor_key,
     };
-    let mut connection = app.reader(caller).acquire().await?;
-    let page: Page<Stored<InteractionRow>> = query.page(&mut connection, &scope).await?;
+    let mut connection = app.database.cell_of(scope.tenant()).request.acquire().await?;
+    let page: Page<Stored<InteractionRow>> = query.page(&mut connection, &bounds).await?;
     Ok(page.map(InteractionView::from))
 }
 

@@ -539,7 +539,7 @@ async fn list_interactions(
 ) -> Result<Page<InteractionView>, Problem> {
     await_position(&app, &caller, min_position).await?;
     find::<Leads>(&app, &caller, &id.to_string()).await?;
-    interactions::list_of(&app, &caller, interactions::Of::Lead(id), &uri).await
+    interactions::list_of(&app, caller.scope(), interactions::Of::Lead(id), &uri).await
 }
 
 /// Record or plan contact with a lead.

@@ -20,6 +20,7 @@ use crate::aggregates::customer::{Customer, CustomerCommand, NotePatch};
 use crate::aggregates::ids::{CustomerId, NoteId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::Text;
+use crate::event_store::TenantScope;
 use crate::projections::notes::NoteRow;
 use crate::projections::row::Stored;
 
@@ -93,23 +94,35 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(read, change, remove))
 }
 
-/// One page of the notes on a customer that the caller is known to see.
+/// Whether somebody may see a note; nobody stands for a visitor.
+#[must_use]
+pub fn seen_by(note: &NoteRow, reader: Option<UserId>) -> bool {
+    !note.private || reader.is_some_and(|reader| reader.to_string() == note.author_id)
+}
+
+/// One page of the notes on a customer of a tenant that the caller is known to see, as far as `reader` may see them.
 ///
 /// # Errors
 /// What the query does wrong.
-pub async fn list_of(app: &App, caller: &Caller, of: CustomerId, uri: &Uri) -> Result<Page<NoteView>, Problem> {
-    let seen_by = caller.own_user().map(|user| user.to_string());
+pub async fn list_of(
+    app: &App,
+    scope: TenantScope,
+    reader: Option<UserId>,
+    of: CustomerId,
+    uri: &Uri,
+) -> Result<Page<NoteView>, Problem> {
+    let author = reader.map(|user| user.to_string());
     let query = ListQuery::parse(list_spec::<Notes>(), uri)?
         .only("customer_id", of.to_string())
-        .among(SEEN_BY, std::iter::once(String::new()).chain(seen_by).collect());
-    let scope = ListScope {
-        tenant: caller.tenant(),
+        .among(SEEN_BY, std::iter::once(String::new()).chain(author).collect());
+    let bounds = ListScope {
+        tenant: scope.tenant(),
         schema: None,
         visibility: Visibility::Everything,
         cursor_key: &app.cursor_key,
     };
-    let mut connection = app.reader(caller).acquire().await?;
-    let page: Page<Stored<NoteRow>> = query.page(&mut connection, &scope).await?;
+    let mut connection = app.database.cell_of(scope.tenant()).request.acquire().await?;
+    let page: Page<Stored<NoteRow>> = query.page(&mut connection, &bounds).await?;
     Ok(page.map(NoteView::from))
 }
 
@@ -196,8 +209,7 @@ async fn remove(
 /// A note that the caller may see, and its customer.
 async fn visible(app: &App, caller: &Caller, id: NoteId) -> Result<(Stored<NoteRow>, CustomerId), Problem> {
     let stored = row::<Notes>(app, caller, &id.to_string()).await?;
-    let mine = caller.own_user().is_some_and(|user| user.to_string() == stored.row.author_id);
-    if stored.row.deleted_at.is_some() || (stored.row.private && !mine) {
+    if stored.row.deleted_at.is_some() || !seen_by(&stored.row, caller.own_user()) {
         return Err(Problem::not_found());
     }
     let customer: CustomerId = stored.row.customer_id.parse().map_err(Problem::internal)?;

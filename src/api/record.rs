@@ -299,10 +299,27 @@ pub async fn row<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Stored
 /// # Errors
 /// `not_found`.
 pub async fn row_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Stored<N::Row>, Problem> {
+    row_where::<N>(app, scope, id, "true").await
+}
+
+/// The same, if it was not taken away.
+///
+/// # Errors
+/// `not_found`.
+pub async fn present_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Stored<N::Row>, Problem> {
+    row_where::<N>(app, scope, id, if N::LIST.hides_deleted { "deleted_at is null" } else { "true" }).await
+}
+
+async fn row_where<N: Noun>(
+    app: &App,
+    scope: TenantScope,
+    id: &str,
+    condition: &'static str,
+) -> Result<Stored<N::Row>, Problem> {
     let statement = format!(
         "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
          select t.* from scope cross join lateral (
-             select * from {} where tenant_id = scope.tenant_id and id = $2 limit 1
+             select * from {} where tenant_id = scope.tenant_id and id = $2 and {condition} limit 1
          ) t",
         N::LIST.table
     );

@@ -6,15 +6,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::TenantPath;
-use crate::aggregates::ids::{CustomerId, InvoiceId, LeadId, ProjectId, TenantId, UserId};
+use crate::aggregates::ids::{CustomerId, InteractionId, InvoiceId, LeadId, NoteId, ProjectId, TenantId, UserId};
 use crate::api::caller::Founder;
 use crate::api::customers::{CustomerView, Customers};
+use crate::api::interactions::{self, InteractionView, Interactions};
 use crate::api::invoices::{InvoiceView, Invoices};
 use crate::api::leads::{LeadView, Leads};
 use crate::api::list::{ListQuery, ListScope, ListSpec, Visibility};
+use crate::api::notes::{self, NoteView, Notes};
 use crate::api::page::Page;
 use crate::api::projects::{ProjectView, Projects};
-use crate::api::record::{Id, Noun, Record, View, list_spec, row_in};
+use crate::api::record::{Id, Noun, Record, View, list_spec, present_in, row_in};
 use crate::api::tenant::Tenants;
 use crate::api::users::{UserView, Users};
 use crate::api::{App, Problem};
@@ -25,7 +27,10 @@ pub(super) fn lists() -> Vec<(&'static str, &'static ListSpec)> {
     vec![
         ("/api/admin/tenants/{tenant_id}/users", list_spec::<Users>()),
         ("/api/admin/tenants/{tenant_id}/customers", list_spec::<Customers>()),
+        ("/api/admin/tenants/{tenant_id}/customers/{id}/interactions", list_spec::<Interactions>()),
+        ("/api/admin/tenants/{tenant_id}/customers/{id}/notes", list_spec::<Notes>()),
         ("/api/admin/tenants/{tenant_id}/leads", list_spec::<Leads>()),
+        ("/api/admin/tenants/{tenant_id}/leads/{id}/interactions", list_spec::<Interactions>()),
         ("/api/admin/tenants/{tenant_id}/projects", list_spec::<Projects>()),
         ("/api/admin/tenants/{tenant_id}/invoices", list_spec::<Invoices>()),
     ]
@@ -38,13 +43,22 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(read_user))
         .routes(routes!(list_customers))
         .routes(routes!(read_customer))
+        .routes(routes!(list_customer_interactions))
+        .routes(routes!(list_customer_notes))
         .routes(routes!(list_leads))
         .routes(routes!(read_lead))
+        .routes(routes!(list_lead_interactions))
+        .routes(routes!(read_interaction))
+        .routes(routes!(read_note))
         .routes(routes!(list_projects))
         .routes(routes!(read_project))
         .routes(routes!(list_invoices))
         .routes(routes!(read_invoice))
 }
+
+/// The founder as an author: the people of a business are counted from 001, so that what has this author there was
+/// the founder's before an import.
+const AUTHOR: UserId = UserId::FOUNDER;
 
 /// Every row of a tenant, and of no other.
 pub(super) fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) -> ListScope<'a> {
@@ -149,5 +163,94 @@ read_routes!(
     list_invoices,
     "List a business's invoices.",
     read_invoice,
-    "Read a invoice of a business."
+    "Read an invoice of a business."
 );
+
+/// List the contact there was and will be with a lead of a business.
+#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}/leads/{id}/interactions",
+    params(("tenant_id" = TenantId, Path), ("id" = LeadId, Path)),
+    responses((status = 200, body = Page<InteractionView>)))]
+async fn list_lead_interactions(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    Id(id): Id<LeadId>,
+    uri: Uri,
+) -> Result<Page<InteractionView>, Problem> {
+    let scope = founder.scope(tenant);
+    present_in::<Leads>(&app, scope, &id.to_string()).await?;
+    interactions::list_of(&app, scope, interactions::Of::Lead(id), &uri).await
+}
+
+/// List the contact there was and will be with a customer of a business.
+#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}/customers/{id}/interactions",
+    params(("tenant_id" = TenantId, Path), ("id" = CustomerId, Path)),
+    responses((status = 200, body = Page<InteractionView>)))]
+async fn list_customer_interactions(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    Id(id): Id<CustomerId>,
+    uri: Uri,
+) -> Result<Page<InteractionView>, Problem> {
+    let scope = founder.scope(tenant);
+    present_in::<Customers>(&app, scope, &id.to_string()).await?;
+    interactions::list_of(&app, scope, interactions::Of::Customer(id), &uri).await
+}
+
+/// Read an interaction of a business.
+#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}/interactions/{id}",
+    params(("tenant_id" = TenantId, Path), ("id" = InteractionId, Path)),
+    responses((status = 200, body = InteractionView)))]
+async fn read_interaction(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    Id(id): Id<InteractionId>,
+) -> Result<Record<InteractionView>, Problem> {
+    let scope = founder.scope(tenant);
+    let stored = present_in::<Interactions>(&app, scope, &id.to_string()).await?;
+    // It lives with the customer once there is one, else with the lead.
+    match (&stored.row.customer_id, &stored.row.lead_id) {
+        (Some(customer), _) => drop(present_in::<Customers>(&app, scope, customer).await?),
+        (None, Some(lead)) => drop(present_in::<Leads>(&app, scope, lead).await?),
+        (None, None) => return Err(Problem::not_found()),
+    }
+    let version = stored.version;
+    Ok(Record::read(stored.into(), version))
+}
+
+/// List the notes on a customer of a business; none that is private to somebody else.
+#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}/customers/{id}/notes",
+    params(("tenant_id" = TenantId, Path), ("id" = CustomerId, Path)),
+    responses((status = 200, body = Page<NoteView>)))]
+async fn list_customer_notes(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    Id(id): Id<CustomerId>,
+    uri: Uri,
+) -> Result<Page<NoteView>, Problem> {
+    let scope = founder.scope(tenant);
+    present_in::<Customers>(&app, scope, &id.to_string()).await?;
+    notes::list_of(&app, scope, Some(AUTHOR), id, &uri).await
+}
+
+/// Read a note of a business, unless it is private to somebody else.
+#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}/notes/{id}",
+    params(("tenant_id" = TenantId, Path), ("id" = NoteId, Path)), responses((status = 200, body = NoteView)))]
+async fn read_note(
+    founder: Founder,
+    State(app): State<App>,
+    TenantPath(tenant): TenantPath,
+    Id(id): Id<NoteId>,
+) -> Result<Record<NoteView>, Problem> {
+    let scope = founder.scope(tenant);
+    let stored = present_in::<Notes>(&app, scope, &id.to_string()).await?;
+    if !notes::seen_by(&stored.row, Some(AUTHOR)) {
+        return Err(Problem::not_found());
+    }
+    present_in::<Customers>(&app, scope, &stored.row.customer_id).await?;
+    let version = stored.version;
+    Ok(Record::read(stored.into(), version))
+}
