@@ -66,7 +66,7 @@ async fn history(world: &World) -> Vec<Recorded> {
 async fn what_is_appended_in_bulk_is_stored_in_order_and_others_are_served_in_between() {
     let world = World::start().await;
     // More than the queue holds, each stream's second event building on the first before that is answered.
-    let appends = (0..3_000)
+    let appends = (0..2_200)
         .flat_map(|n| [write(lead(n), 0, captured(&world.clock, vec![])), write(lead(n), 1, deleted(&world.clock))])
         .collect();
     let store = world.app.store.clone();
@@ -78,9 +78,9 @@ async fn what_is_appended_in_bulk_is_stored_in_order_and_others_are_served_in_be
     let outcomes = bulk.await.unwrap();
     let positions: Vec<i64> = outcomes.into_iter().map(|outcome| outcome.unwrap().tenant_position).collect();
     let first = positions[0];
-    assert_eq!(positions, (first..first + 6_000).collect::<Vec<_>>());
+    assert_eq!(positions, (first..first + 4_400).collect::<Vec<_>>());
     let streams: Vec<_> = history(&world).await.into_iter().map(|event| (event.aggregate_id, event.sequence)).collect();
-    let expected = (0..3_000).flat_map(|n| [(lead(n).aggregate_id(), 1), (lead(n).aggregate_id(), 2)]);
+    let expected = (0..2_200).flat_map(|n| [(lead(n).aggregate_id(), 1), (lead(n).aggregate_id(), 2)]);
     assert!(streams.ends_with(&expected.collect::<Vec<_>>()));
     world.caught_up().await;
 }
@@ -162,9 +162,9 @@ struct Log {
 }
 
 /// The leads of a log: each captured, then each deleted.
-const LEADS: usize = 4_000;
+const LEADS: usize = 3_000;
 /// The events that makes.
-const EVENTS: i64 = 8_000;
+const EVENTS: i64 = 6_000;
 
 impl Log {
     async fn of_leads() -> Self {
