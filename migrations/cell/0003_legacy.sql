@@ -175,6 +175,8 @@ create policy founder on legacy_rows for select to devhub_founder using (true);
 grant select, insert, update, delete on
     legacy_imports, legacy_maps, legacy_keys, legacy_rows, legacy_staged, legacy_dirty, legacy_links, legacy_outcomes, legacy_plan
     to devhub_importer;
+-- What belongs to a run is thrown away with it.
+grant truncate on legacy_staged, legacy_dirty, legacy_links, legacy_outcomes, legacy_plan to devhub_importer;
 grant select on legacy_imports, legacy_keys, legacy_rows to devhub_founder;
 
 -- The importer looks what is there already: streams, counters, interactions and notes, and what its rows became.

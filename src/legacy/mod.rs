@@ -62,8 +62,8 @@ pub enum ImportError {
     #[error("the old database: {0}")]
     Source(String),
     /// Another run is at work.
-    #[error("another import into {0} is at work; wait for it to end")]
-    Busy(String),
+    #[error("another import is at work; wait for it to end")]
+    Busy,
     /// There is no such business.
     #[error("{0} is no business that old data can be brought into")]
     NoTenant(TenantId),
@@ -236,6 +236,7 @@ impl Run<'_> {
         report.read(&read, founder);
         if options.dry_run {
             report.finish(self, &hashes, resumed).await?;
+            report.advise(self).await?;
             self.staging.clear().await?;
             let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
             self.staging.end(self.import_id, Status::Done, Some(&kept), self.app.clock.now()).await?;
@@ -254,6 +255,7 @@ impl Run<'_> {
         last_moment: DateTime<Utc>,
     ) -> Result<bool, ImportError> {
         self.staging.set_status(self.import_id, Status::Planning).await?;
+        self.progress.part("naming", 0);
         reading::name_rows(&self.staging, founder).await?;
         let staged: i64 = sqlx::query_scalar("select count(*) from legacy_staged where tenant_id = $1")
             .bind(self.staging.tenant())
@@ -294,10 +296,14 @@ impl Run<'_> {
             progress: self.progress,
         };
         let (position, refused) = replay.run().await?;
-        accounts::take_over(self, &hashes).await?;
-        self.progress.part("read models", 0);
-        self.app.projections.reached(position, PATIENCE).await?;
-        report.finish(self, &hashes, resumed - refused).await?;
+        self.progress.part("settling", 0);
+        let told = async {
+            accounts::take_over(self, &hashes).await?;
+            report.finish(self, &hashes, resumed - refused).await
+        };
+        let caught_up = async { Ok(self.app.projections.reached(position, PATIENCE).await?) };
+        tokio::try_join!(told, caught_up)?;
+        report.advise(self).await?;
         let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
         self.staging.settle(self.import_id, &kept, self.app.clock.now()).await?;
         Ok(report)

@@ -158,6 +158,7 @@ impl Run<'_> {
         if options.dry_run {
             report.finish(self, &hashes, 0).await?;
             report.needs_reset.clone_from(&last.needs_reset);
+            report.advise(self).await?;
             self.staging.clear().await?;
             let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
             self.staging.end(self.import_id, super::staging::Status::Done, Some(&kept), self.app.clock.now()).await?;

@@ -130,6 +130,11 @@ impl Report {
             self.founder = founder(run).await?;
         }
         self.needs_reset = accounts::needing_reset(run, hashes).await?;
+        Ok(())
+    }
+
+    /// Says what to do next, once the read models have taken everything, and how long it took.
+    pub(super) async fn advise(&mut self, run: &Run<'_>) -> Result<(), ImportError> {
         self.next = self.advice(run).await?;
         self.parts = run.progress.parts();
         self.milliseconds = (run.app.clock.now() - self.started_at).num_milliseconds();
@@ -217,7 +222,11 @@ impl Report {
             .fetch_one(&run.staging.pool)
             .await?;
             if owners == 0 {
-                next.push(format!("{} has no active owner: make somebody one.", self.tenant));
+                next.push(format!(
+                    "{} has no active owner: the founder visits it (POST /api/admin/tenants/{}/support-sessions, mode \
+                     write) and makes somebody one (PATCH /api/users/{{id}}).",
+                    self.tenant, self.tenant
+                ));
             }
             next.push("Check it row by row with `devhub legacy verify --from …`.".to_owned());
         }

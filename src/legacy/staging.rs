@@ -22,6 +22,9 @@ use super::source::SourceRow;
 use super::tables::Table;
 use crate::aggregates::ids::TenantId;
 
+/// The tables that belong to a run.
+const OF_A_RUN: [&str; 5] = ["legacy_staged", "legacy_dirty", "legacy_links", "legacy_outcomes", "legacy_plan"];
+
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantNames, ToSchema)]
 #[strum(serialize_all = "snake_case")]
@@ -144,14 +147,13 @@ impl Staging {
         Self { pool, tenant: tenant.to_string() }
     }
 
-    /// Keeps every other run of this tenant's import out until the connection is given back.
+    /// Keeps every other run out until the connection is given back.
     pub(super) async fn lock(&self) -> Result<PgConnection, ImportError> {
         let mut connection = self.pool.acquire().await?.detach();
-        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtext('devhub legacy'), hashtext($1))")
-            .bind(&self.tenant)
+        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtext('devhub legacy'))")
             .fetch_one(&mut connection)
             .await?;
-        if locked { Ok(connection) } else { Err(ImportError::Busy(self.tenant.clone())) }
+        if locked { Ok(connection) } else { Err(ImportError::Busy) }
     }
 
     /// Lets the next run in at once: a connection that is only dropped keeps it out until the server notices.
@@ -209,12 +211,7 @@ impl Staging {
     /// Empties what belongs to a run. Names that were given to rows which never came in are taken back.
     pub(super) async fn clear(&self) -> Result<(), ImportError> {
         let mut transaction = self.begin_over_all().await?;
-        for table in ["legacy_staged", "legacy_dirty", "legacy_links", "legacy_outcomes", "legacy_plan"] {
-            sqlx::query(&format!("delete from {table} where tenant_id = $1"))
-                .bind(&self.tenant)
-                .execute(&mut *transaction)
-                .await?;
-        }
+        self.throw_away(&mut transaction).await?;
         sqlx::query(
             "delete from legacy_keys k where k.tenant_id = $1 and not exists (
                  select 1 from legacy_rows r
@@ -224,6 +221,28 @@ impl Staging {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Empties the tables of a run; no other run is at work, but another tenant's may have been interrupted.
+    async fn throw_away(&self, transaction: &mut PgConnection) -> Result<(), ImportError> {
+        let others: bool = sqlx::query_scalar(
+            "select exists (select 1 from legacy_imports
+                            where tenant_id <> $1 and status in ('reading', 'planning', 'appending'))",
+        )
+        .bind(&self.tenant)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if !others {
+            sqlx::query(&format!("truncate {}", OF_A_RUN.join(", "))).execute(transaction).await?;
+            return Ok(());
+        }
+        for table in OF_A_RUN {
+            sqlx::query(&format!("delete from {table} where tenant_id = $1"))
+                .bind(&self.tenant)
+                .execute(&mut *transaction)
+                .await?;
+        }
         Ok(())
     }
 
@@ -889,12 +908,7 @@ impl Staging {
         .bind(report)
         .execute(&mut *transaction)
         .await?;
-        for table in ["legacy_staged", "legacy_dirty", "legacy_links", "legacy_outcomes", "legacy_plan"] {
-            sqlx::query(&format!("delete from {table} where tenant_id = $1"))
-                .bind(&self.tenant)
-                .execute(&mut *transaction)
-                .await?;
-        }
+        self.throw_away(&mut transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
