@@ -32,10 +32,11 @@ const STATEMENT_TIMEOUT: &str = "30s";
 
 /// The importer sorts and counts whole tables, and nobody waits for it. What it keeps while it works can be made
 /// again; where it cannot, it says so in its transaction.
-const AT_LEISURE: [(&str, &str); 4] = [
+const AT_LEISURE: [(&str, &str); 5] = [
     ("statement_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("synchronous_commit", "off"),
+    ("jit", "off"),
     ("work_mem", "64MB"),
 ];
 /// How statements are planned that do nothing but look up and write rows by their keys: once, and by the index.
@@ -138,7 +139,7 @@ impl Database {
                 founder: pool("devhub_founder", 4, &[]),
                 appender: pool("devhub_appender", 4, &BY_KEY),
                 projector: pool("devhub_projector", 3, &BY_KEY),
-                importer: pool("devhub_importer", 4, &AT_LEISURE),
+                importer: pool("devhub_importer", 8, &AT_LEISURE),
                 sign_in: platform,
             },
         };

@@ -120,12 +120,14 @@ impl Planner<'_> {
         self.orphans().await?;
         self.users().await?;
         self.apart().await?;
-        self.leads().await?;
-        self.staging.find_linked().await?;
-        self.staging.analyze(&["legacy_links", "legacy_outcomes"]).await?;
-        self.customers().await?;
-        self.projects().await?;
-        self.invoices().await
+        // Customers take in what leads they became; nothing else waits for anything but the people.
+        let from_leads = async {
+            self.leads().await?;
+            self.staging.find_linked().await?;
+            self.customers().await
+        };
+        tokio::try_join!(from_leads, self.projects(), self.invoices())?;
+        Ok(())
     }
 
     fn translation<'t>(&'t self, names: &'t Names) -> Translation<'t> {
@@ -196,49 +198,26 @@ impl Planner<'_> {
         Uuid::new_v5(&CORRELATIONS, format!("{}/{}/{pk}/{row}", self.tenant, table.name()).as_bytes())
     }
 
-    async fn store(&self, table: Table, mut found: Found) -> Result<(), ImportError> {
-        let mut counts: HashMap<RowId, i64> = HashMap::new();
-        for event in &mut found.plan {
-            let row = (event.table, event.pk);
-            let count = counts.entry(row).or_insert(0);
-            // A lead's row is carried by the lead, not by the customer that it became.
-            event.first = *count == 0 && (event.table != Table::Leads || table == Table::Leads);
-            *count += 1;
-            if let Some(correlation) = found.correlations.get(&row) {
-                event.correlation_id = *correlation;
-            }
-        }
-        for outcome in &mut found.outcomes {
-            outcome.events = counts.get(&(outcome.table, outcome.pk)).copied().unwrap_or(0);
-        }
-        let outcomes = async {
-            for outcomes in found.outcomes.chunks(BATCH) {
-                self.staging.add_outcomes(outcomes).await?;
-            }
-            Ok::<(), ImportError>(())
-        };
-        let rest = async {
-            for events in found.plan.chunks(BATCH) {
-                self.staging.add_plan(events).await?;
-            }
-            for links in found.links.chunks(BATCH) {
-                self.staging.add_links(links).await?;
-            }
-            Ok(())
-        };
-        tokio::try_join!(outcomes, rest)?;
+    /// Writes a page down, beside whatever is done next.
+    fn begin_storing(&self, table: Table, found: Found) -> Storing {
         self.progress.planned(found.outcomes.len());
-        Ok(())
+        tokio::spawn(store(self.staging.clone(), table, found))
     }
 
-    /// Writes a page down while the next is read.
+    /// Waits for the page before to be written down, begins to write this one, and reads the next.
     async fn store_and_go_on(
         &self,
         table: Table,
         found: Found,
+        storing: &mut Option<Storing>,
         after: &mut i64,
     ) -> Result<Option<(Vec<Reading>, Names, Found)>, ImportError> {
-        let ((), next) = tokio::try_join!(self.store(table, found), self.page(table, after))?;
+        stored(storing.take()).await?;
+        *storing = Some(self.begin_storing(table, found));
+        let next = self.page(table, after).await?;
+        if next.is_none() {
+            stored(storing.take()).await?;
+        }
         Ok(next)
     }
 
@@ -340,13 +319,14 @@ impl Planner<'_> {
 
     async fn leads(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
+        let mut storing = None;
         let mut next = self.page(Table::Leads, &mut after).await?;
         while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
             for reading in readings {
                 self.lead(reading, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Leads, found, &mut after).await?;
+            next = self.store_and_go_on(Table::Leads, found, &mut storing, &mut after).await?;
         }
         Ok(())
     }
@@ -469,6 +449,7 @@ impl Planner<'_> {
 
     async fn customers(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
+        let mut storing = None;
         let mut next = self.page(Table::Customers, &mut after).await?;
         while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
@@ -482,7 +463,7 @@ impl Planner<'_> {
                 let links = links.remove(&reading.root.local_id).unwrap_or_default();
                 self.customer(reading, links, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Customers, found, &mut after).await?;
+            next = self.store_and_go_on(Table::Customers, found, &mut storing, &mut after).await?;
         }
         Ok(())
     }
@@ -624,13 +605,14 @@ impl Planner<'_> {
 
     async fn projects(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
+        let mut storing = None;
         let mut next = self.page(Table::Projects, &mut after).await?;
         while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
             for reading in readings {
                 self.project(reading, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Projects, found, &mut after).await?;
+            next = self.store_and_go_on(Table::Projects, found, &mut storing, &mut after).await?;
         }
         Ok(())
     }
@@ -755,13 +737,14 @@ impl Planner<'_> {
 
     async fn invoices(&self) -> Result<(), ImportError> {
         let mut after = i64::MIN;
+        let mut storing = None;
         let mut next = self.page(Table::Invoices, &mut after).await?;
         while let Some((readings, names, mut found)) = next {
             let translation = self.translation(&names);
             for reading in readings {
                 self.invoice(reading, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Invoices, found, &mut after).await?;
+            next = self.store_and_go_on(Table::Invoices, found, &mut storing, &mut after).await?;
         }
         Ok(())
     }
@@ -797,6 +780,50 @@ impl Planner<'_> {
 
 /// Rows of a batch that are written at once.
 const BATCH: usize = 2_000;
+
+/// A page on its way into the tables.
+type Storing = tokio::task::JoinHandle<Result<(), ImportError>>;
+
+async fn stored(storing: Option<Storing>) -> Result<(), ImportError> {
+    match storing {
+        Some(storing) => storing.await.map_err(|error| ImportError::Other(error.to_string()))?,
+        None => Ok(()),
+    }
+}
+
+async fn store(staging: Staging, table: Table, mut found: Found) -> Result<(), ImportError> {
+    let mut counts: HashMap<RowId, i64> = HashMap::new();
+    for event in &mut found.plan {
+        let row = (event.table, event.pk);
+        let count = counts.entry(row).or_insert(0);
+        // A lead's row is carried by the lead, not by the customer that it became.
+        event.first = *count == 0 && (event.table != Table::Leads || table == Table::Leads);
+        *count += 1;
+        if let Some(correlation) = found.correlations.get(&row) {
+            event.correlation_id = *correlation;
+        }
+    }
+    for outcome in &mut found.outcomes {
+        outcome.events = counts.get(&(outcome.table, outcome.pk)).copied().unwrap_or(0);
+    }
+    let outcomes = async {
+        for outcomes in found.outcomes.chunks(BATCH) {
+            staging.add_outcomes(outcomes).await?;
+        }
+        Ok::<(), ImportError>(())
+    };
+    let rest = async {
+        for events in found.plan.chunks(BATCH) {
+            staging.add_plan(events).await?;
+        }
+        for links in found.links.chunks(BATCH) {
+            staging.add_links(links).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(outcomes, rest)?;
+    Ok(())
+}
 
 /// Collects whom a row names.
 fn name(named: &mut HashSet<(Table, String)>, old: Option<&Old>) {

@@ -125,6 +125,7 @@ impl Report {
             .await?;
         self.events = planned + resumed;
         self.heaps(run).await?;
+        self.events(run).await?;
         self.rules(run).await?;
         if self.founder.is_empty() {
             self.founder = founder(run).await?;
@@ -142,8 +143,8 @@ impl Report {
     }
 
     async fn heaps(&mut self, run: &Run<'_>) -> Result<(), ImportError> {
-        let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(&format!(
-            "select source_table, heap, count(*), sum(events)::bigint from ({STANDING}) s group by source_table, heap"
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(&format!(
+            "select source_table, heap, count(*) from ({STANDING}) s group by source_table, heap"
         ))
         .bind(run.staging.tenant())
         .fetch_all(&run.staging.pool)
@@ -151,15 +152,26 @@ impl Report {
         for table in self.source.rows.keys() {
             self.tables.entry(table.clone()).or_default();
         }
-        for (table, heap, rows, events) in rows {
+        for (table, heap, rows) in rows {
             let table = self.tables.entry(table).or_default();
             table.read += rows;
-            table.events += events;
             match heap.as_str() {
                 "replayed" => table.replayed += rows,
                 "repaired" => table.repaired += rows,
                 _ => table.quarantined += rows,
             }
+        }
+        Ok(())
+    }
+
+    async fn events(&mut self, run: &Run<'_>) -> Result<(), ImportError> {
+        let planned: Vec<(String, i64)> =
+            sqlx::query_as("select source_table, count(*) from legacy_plan where tenant_id = $1 group by source_table")
+                .bind(run.staging.tenant())
+                .fetch_all(&run.staging.pool)
+                .await?;
+        for (table, events) in planned {
+            self.tables.entry(table).or_default().events = events;
         }
         Ok(())
     }
@@ -243,9 +255,9 @@ impl Report {
 
 /// How every row stands that is not gone: as this run found, or else as an earlier one left it.
 const STANDING: &str = "
-    select o.source_table, o.pk, o.heap, o.reason, o.repairs, o.events from legacy_outcomes o where o.tenant_id = $1
+    select o.source_table, o.pk, o.heap, o.reason, o.repairs from legacy_outcomes o where o.tenant_id = $1
     union all
-    select r.source_table, r.pk, r.heap, r.reason, r.repairs, 0 from legacy_rows r
+    select r.source_table, r.pk, r.heap, r.reason, r.repairs from legacy_rows r
     where r.tenant_id = $1 and not r.vanished and not exists (
         select 1 from legacy_staged s where s.tenant_id = $1 and s.source_table = r.source_table and s.pk = r.pk)";
 

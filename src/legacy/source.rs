@@ -18,7 +18,7 @@ use super::tables::{Revision, Table};
 const SECRET: [&str; 9] = ["passw", "passwd", "secret", "token", "hash", "vault", "otp", "api_key", "access_code"];
 
 /// Rows that are read at once.
-const FETCH: usize = 1_000;
+const FETCH: usize = 2_000;
 
 /// What the old database is like.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]

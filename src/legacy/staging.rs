@@ -472,12 +472,21 @@ impl Staging {
         Ok(())
     }
 
-    /// Gives every row of a kind that has no name of ours yet one: its own number if that is free, else the next after
-    /// all that are known. The same rows always get the same names. Returns the number after the highest.
-    ///
-    /// `taken` is a statement for what the tenant uses already: the numbers of local ids, as `number`.
-    pub(super) async fn assign_names(&self, prefix: &str, lowest: i64, taken: &str) -> Result<i64, ImportError> {
-        let mut transaction = self.begin_over_all().await?;
+    /// Finds out which row is meant by an old id that several have, or had: of those that are there, the first.
+    async fn find_referable(&self, transaction: &mut PgConnection, prefix: &str) -> Result<(), ImportError> {
+        let doubtful: bool = sqlx::query_scalar(
+            "select exists (select 1 from legacy_staged where tenant_id = $1 and row is null)
+                 or exists (select 1 from legacy_keys where tenant_id = $1 and prefix = $2 and not referable)
+                 or exists (select 1 from legacy_keys where tenant_id = $1 and prefix = $2 and legacy_id is not null
+                            group by source_table, legacy_id having count(*) > 1)",
+        )
+        .bind(&self.tenant)
+        .bind(prefix)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if !doubtful {
+            return Ok(());
+        }
         sqlx::query(
             "update legacy_keys k set referable = t.place = 1 and t.live from (
                  select source_table, pk, live, row_number() over (
@@ -497,6 +506,16 @@ impl Staging {
         .bind(prefix)
         .execute(&mut *transaction)
         .await?;
+        Ok(())
+    }
+
+    /// Gives every row of a kind that has no name of ours yet one: its own number if that is free, else the next after
+    /// all that are known. The same rows always get the same names. Returns the number after the highest.
+    ///
+    /// `taken` is a statement for what the tenant uses already: the numbers of local ids, as `number`.
+    pub(super) async fn assign_names(&self, prefix: &str, lowest: i64, taken: &str) -> Result<i64, ImportError> {
+        let mut transaction = self.begin_over_all().await?;
+        self.find_referable(&mut transaction, prefix).await?;
         let named = format!(
             "with taken as materialized (
                  {taken}
@@ -692,7 +711,8 @@ impl Staging {
         let (tables, ids): (Vec<&str>, Vec<&str>) = names.iter().map(|(table, id)| (table.name(), id.as_str())).unzip();
         let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
             "select k.source_table, k.legacy_id, k.local_id,
-                    coalesce(o.heap, r.heap, 'replayed') = 'quarantined' or coalesce(r.vanished, false)
+                    (coalesce(o.heap, r.heap, 'replayed') = 'quarantined' and r.imported is null)
+                        or coalesce(r.vanished, false)
              from unnest($2::text[], $3::text[]) as n (source_table, legacy_id)
              join legacy_keys k on k.tenant_id = $1 and k.source_table = n.source_table and k.legacy_id = n.legacy_id
                                and k.referable

@@ -96,6 +96,7 @@ async fn the_old_business_becomes_the_history_of_dev_000() {
     let report = import(&world, &old).await;
     assert_eq!(report.revision, "fef60ef31522");
     assert_eq!(report.source.missing_tables, [""; 0]);
+    assert_eq!(report.tables.values().map(|table| table.events).sum::<i64>(), report.events);
     assert_proven(&world, &old).await;
 
     // The old founder is the platform's, and signs in with the old password.

@@ -27,6 +27,7 @@ impl Planner<'_> {
     pub(super) async fn users(&self) -> Result<(), ImportError> {
         let twins = self.twins().await?;
         let mut after = i64::MIN;
+        let mut storing = None;
         let mut next = self.page(Table::Users, &mut after).await?;
         while let Some((readings, names, mut found)) = next {
             let t = self.translation(&names);
@@ -41,7 +42,7 @@ impl Planner<'_> {
                 let open_work = reading.root.legacy_id.as_ref().is_some_and(|id| busy.contains(id));
                 self.user(reading, &t, twins.get(&pk), &holders, open_work, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Users, found, &mut after).await?;
+            next = self.store_and_go_on(Table::Users, found, &mut storing, &mut after).await?;
         }
         Ok(())
     }
@@ -299,7 +300,7 @@ impl Planner<'_> {
             let repairs = old.repairs;
             found.outcomes.push(outcome(Judged { row: (Table::Tenants, pk), repairs, quarantine, known })?);
         }
-        self.store(Table::Tenants, found).await
+        super::stored(Some(self.begin_storing(Table::Tenants, found))).await
     }
 
     fn business(&self, old: &mut Old, row: (Table, i64)) -> Step<TenantCommand> {
