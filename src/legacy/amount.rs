@@ -84,6 +84,9 @@ fn multiple(text: &str) -> (&str, Decimal) {
 
 /// The same number with a decimal point and no grouping.
 fn separated(text: &str) -> Option<String> {
+    if !text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'.')) {
+        return None;
+    }
     let (commas, points) = (text.matches(',').count(), text.matches('.').count());
     let decimal = match (text.rfind(','), text.rfind('.')) {
         (Some(comma), Some(point)) => Some(comma.max(point)),

@@ -266,7 +266,7 @@ impl Run<'_> {
             staging: &self.staging,
             store: &self.app.store,
             platform: &self.app.access.pool,
-            maps,
+            maps: &std::sync::Arc::new(maps.clone()),
             tenant: self.tenant,
             now: self.started_at,
             last_moment,

@@ -7,9 +7,11 @@
 mod people;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::ImportError;
@@ -40,7 +42,7 @@ pub(super) struct Planner<'a> {
     pub store: &'a EventStore,
     /// Who signs in with which address, and the invoices that keep a customer.
     pub platform: &'a PgPool,
-    pub maps: &'a Maps,
+    pub maps: &'a Arc<Maps>,
     pub tenant: TenantId,
     /// When the run began: later times are not believed.
     pub now: DateTime<Utc>,
@@ -134,91 +136,16 @@ impl Planner<'_> {
         Translation { names, tenant: self.tenant, last_moment: self.last_moment }
     }
 
-    fn read(&self, table: Table, pk: i64, json: &str) -> Result<Old, ImportError> {
-        Old::read(table, pk, json, self.now, self.maps).map_err(ImportError::Encode)
+    fn pages(&self) -> Pages {
+        let (staging, maps) = (self.staging.clone(), Arc::clone(self.maps));
+        Pages { staging, maps, tenant: self.tenant, now: self.now }
     }
 
-    /// A row as it was taken over: what could not be resolved then held nothing.
-    fn read_before(&self, table: Table, pk: i64, json: &str, repairs: &str) -> Result<Old, ImportError> {
-        let mut old = self.read(table, pk, json)?;
-        let repairs: Vec<Repair> = serde_json::from_str(repairs).map_err(ImportError::Encode)?;
-        for repair in repairs.iter().filter(|repair| repair.rule.ends_with("_unresolved")) {
-            old.forget(&repair.field);
-        }
-        Ok(old)
-    }
-
-    /// The next page of a table's aggregates, with their children and what is known of whom they name.
-    async fn page(&self, table: Table, after: &mut i64) -> Result<Option<(Vec<Reading>, Names, Found)>, ImportError> {
-        let roots = self.staging.page(table, *after, PAGE).await?;
-        let Some(last) = roots.last() else { return Ok(None) };
-        *after = last.pk;
-        let pks: Vec<i64> = roots.iter().map(|root| root.pk).collect();
-        let mut children: HashMap<i64, Vec<Child>> = HashMap::new();
-        for child in self.staging.children(table, &pks).await? {
-            children.entry(child.parent_pk).or_default().push(child);
-        }
-        let mut found = Found::default();
-        let mut named = HashSet::new();
-        let mut readings = Vec::with_capacity(roots.len());
-        for root in roots {
-            let mut now = None;
-            if let Some(Some(json)) = &root.staged {
-                now = Some(self.read(table, root.pk, json)?);
-                found.correlations.insert((table, root.pk), self.correlation(table, root.pk, json));
-            }
-            if let Some(None) = &root.staged {
-                found.correlations.insert((table, root.pk), self.correlation(table, root.pk, "gone"));
-            }
-            let imported = root.imported.as_deref();
-            let before = imported.map(|json| self.read_before(table, root.pk, json, &root.repairs)).transpose()?;
-            name(&mut named, now.as_ref());
-            name(&mut named, before.as_ref());
-            let mut read = Vec::new();
-            for child in children.remove(&root.pk).unwrap_or_default() {
-                let text = child.row.as_deref().unwrap_or("gone");
-                found.correlations.insert((child.table, child.pk), self.correlation(child.table, child.pk, text));
-                let now = child.row.as_deref().map(|json| self.read(child.table, child.pk, json)).transpose()?;
-                let imported = child.imported.as_deref();
-                let before =
-                    imported.map(|json| self.read_before(child.table, child.pk, json, &child.repairs)).transpose()?;
-                name(&mut named, now.as_ref());
-                name(&mut named, before.as_ref());
-                read.push(ReadChild { child, now, before });
-            }
-            readings.push(Reading { root, now, before, children: read });
-        }
-        let named: Vec<(Table, String)> = named.into_iter().collect();
-        let names = self.staging.known(&named).await?;
-        Ok(Some((readings, names, found)))
-    }
-
-    /// What belongs together: all events of one row as it was at one time.
-    fn correlation(&self, table: Table, pk: i64, row: &str) -> Uuid {
-        Uuid::new_v5(&CORRELATIONS, format!("{}/{}/{pk}/{row}", self.tenant, table.name()).as_bytes())
-    }
-
-    /// Writes a page down, beside whatever is done next.
-    fn begin_storing(&self, table: Table, found: Found) -> Storing {
-        self.progress.planned(found.outcomes.len());
-        tokio::spawn(store(self.staging.clone(), table, found))
-    }
-
-    /// Waits for the page before to be written down, begins to write this one, and reads the next.
-    async fn store_and_go_on(
-        &self,
-        table: Table,
-        found: Found,
-        storing: &mut Option<Storing>,
-        after: &mut i64,
-    ) -> Result<Option<(Vec<Reading>, Names, Found)>, ImportError> {
-        stored(storing.take()).await?;
-        *storing = Some(self.begin_storing(table, found));
-        let next = self.page(table, after).await?;
-        if next.is_none() {
-            stored(storing.take()).await?;
-        }
-        Ok(next)
+    /// Reads a table's aggregates page by page: the next while one is worked out.
+    fn flow(&self, table: Table) -> Flow {
+        let pages = self.pages();
+        let next = tokio::spawn(pages.clone().page(table, i64::MIN));
+        Flow { pages, table, next, storing: None }
     }
 
     /// The aggregate as it stands; nothing for one that is only now told.
@@ -318,15 +245,13 @@ impl Planner<'_> {
     }
 
     async fn leads(&self) -> Result<(), ImportError> {
-        let mut after = i64::MIN;
-        let mut storing = None;
-        let mut next = self.page(Table::Leads, &mut after).await?;
-        while let Some((readings, names, mut found)) = next {
+        let mut flow = self.flow(Table::Leads);
+        while let Some(Page { readings, names, mut found, .. }) = flow.next().await? {
             let translation = self.translation(&names);
             for reading in readings {
                 self.lead(reading, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Leads, found, &mut storing, &mut after).await?;
+            flow.store(found, self.progress).await?;
         }
         Ok(())
     }
@@ -448,10 +373,8 @@ impl Planner<'_> {
     }
 
     async fn customers(&self) -> Result<(), ImportError> {
-        let mut after = i64::MIN;
-        let mut storing = None;
-        let mut next = self.page(Table::Customers, &mut after).await?;
-        while let Some((readings, names, mut found)) = next {
+        let mut flow = self.flow(Table::Customers);
+        while let Some(Page { readings, names, mut found, .. }) = flow.next().await? {
             let translation = self.translation(&names);
             let ids: Vec<String> = readings.iter().map(|reading| reading.root.local_id.clone()).collect();
             let mut links: HashMap<String, Vec<Link>> = HashMap::new();
@@ -463,7 +386,7 @@ impl Planner<'_> {
                 let links = links.remove(&reading.root.local_id).unwrap_or_default();
                 self.customer(reading, links, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Customers, found, &mut storing, &mut after).await?;
+            flow.store(found, self.progress).await?;
         }
         Ok(())
     }
@@ -604,15 +527,13 @@ impl Planner<'_> {
     }
 
     async fn projects(&self) -> Result<(), ImportError> {
-        let mut after = i64::MIN;
-        let mut storing = None;
-        let mut next = self.page(Table::Projects, &mut after).await?;
-        while let Some((readings, names, mut found)) = next {
+        let mut flow = self.flow(Table::Projects);
+        while let Some(Page { readings, names, mut found, .. }) = flow.next().await? {
             let translation = self.translation(&names);
             for reading in readings {
                 self.project(reading, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Projects, found, &mut storing, &mut after).await?;
+            flow.store(found, self.progress).await?;
         }
         Ok(())
     }
@@ -736,15 +657,13 @@ impl Planner<'_> {
     }
 
     async fn invoices(&self) -> Result<(), ImportError> {
-        let mut after = i64::MIN;
-        let mut storing = None;
-        let mut next = self.page(Table::Invoices, &mut after).await?;
-        while let Some((readings, names, mut found)) = next {
+        let mut flow = self.flow(Table::Invoices);
+        while let Some(Page { readings, names, mut found, .. }) = flow.next().await? {
             let translation = self.translation(&names);
             for reading in readings {
                 self.invoice(reading, &translation, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Invoices, found, &mut storing, &mut after).await?;
+            flow.store(found, self.progress).await?;
         }
         Ok(())
     }
@@ -778,11 +697,122 @@ impl Planner<'_> {
     }
 }
 
+/// Reads pages of what is staged, beside whatever else is done.
+#[derive(Clone)]
+struct Pages {
+    staging: Staging,
+    maps: Arc<Maps>,
+    tenant: TenantId,
+    now: DateTime<Utc>,
+}
+
+/// Aggregates with their children, and what is known of whom they name.
+struct Page {
+    readings: Vec<Reading>,
+    names: Names,
+    found: Found,
+    /// The key of the last of them.
+    last: i64,
+}
+
+impl Pages {
+    fn read(&self, table: Table, pk: i64, json: &str) -> Result<Old, ImportError> {
+        Old::read(table, pk, json, self.now, &self.maps).map_err(ImportError::Encode)
+    }
+
+    /// A row as it was taken over: what could not be resolved then held nothing.
+    fn read_before(&self, table: Table, pk: i64, json: &str, repairs: &str) -> Result<Old, ImportError> {
+        let mut old = self.read(table, pk, json)?;
+        let repairs: Vec<Repair> = serde_json::from_str(repairs).map_err(ImportError::Encode)?;
+        for repair in repairs.iter().filter(|repair| repair.rule.ends_with("_unresolved")) {
+            old.forget(&repair.field);
+        }
+        Ok(old)
+    }
+
+    /// The next page of a table's aggregates, with their children and what is known of whom they name.
+    async fn page(self, table: Table, after: i64) -> Result<Option<Page>, ImportError> {
+        let roots = self.staging.page(table, after, PAGE).await?;
+        let Some(last) = roots.last().map(|last| last.pk) else { return Ok(None) };
+        let pks: Vec<i64> = roots.iter().map(|root| root.pk).collect();
+        let mut children: HashMap<i64, Vec<Child>> = HashMap::new();
+        for child in self.staging.children(table, &pks).await? {
+            children.entry(child.parent_pk).or_default().push(child);
+        }
+        let mut found = Found::default();
+        let mut named = HashSet::new();
+        let mut readings = Vec::with_capacity(roots.len());
+        for root in roots {
+            let mut now = None;
+            if let Some(Some(json)) = &root.staged {
+                now = Some(self.read(table, root.pk, json)?);
+                found.correlations.insert((table, root.pk), self.correlation(table, root.pk, json));
+            }
+            if let Some(None) = &root.staged {
+                found.correlations.insert((table, root.pk), self.correlation(table, root.pk, "gone"));
+            }
+            let imported = root.imported.as_deref();
+            let before = imported.map(|json| self.read_before(table, root.pk, json, &root.repairs)).transpose()?;
+            name(&mut named, now.as_ref());
+            name(&mut named, before.as_ref());
+            let mut read = Vec::new();
+            for child in children.remove(&root.pk).unwrap_or_default() {
+                let text = child.row.as_deref().unwrap_or("gone");
+                found.correlations.insert((child.table, child.pk), self.correlation(child.table, child.pk, text));
+                let now = child.row.as_deref().map(|json| self.read(child.table, child.pk, json)).transpose()?;
+                let imported = child.imported.as_deref();
+                let before =
+                    imported.map(|json| self.read_before(child.table, child.pk, json, &child.repairs)).transpose()?;
+                name(&mut named, now.as_ref());
+                name(&mut named, before.as_ref());
+                read.push(ReadChild { child, now, before });
+            }
+            readings.push(Reading { root, now, before, children: read });
+        }
+        let named: Vec<(Table, String)> = named.into_iter().collect();
+        let names = self.staging.known(&named).await?;
+        Ok(Some(Page { readings, names, found, last }))
+    }
+
+    /// What belongs together: all events of one row as it was at one time.
+    fn correlation(&self, table: Table, pk: i64, row: &str) -> Uuid {
+        Uuid::new_v5(&CORRELATIONS, format!("{}/{}/{pk}/{row}", self.tenant, table.name()).as_bytes())
+    }
+}
+
+/// A table's pages on their way: one is read, one is worked out, one is written down.
+struct Flow {
+    pages: Pages,
+    table: Table,
+    next: JoinHandle<Result<Option<Page>, ImportError>>,
+    storing: Option<Storing>,
+}
+
+impl Flow {
+    /// The next page; none at the end, when all are written down.
+    async fn next(&mut self) -> Result<Option<Page>, ImportError> {
+        let page = (&mut self.next).await.map_err(|error| ImportError::Other(error.to_string()))??;
+        match &page {
+            Some(page) => self.next = tokio::spawn(self.pages.clone().page(self.table, page.last)),
+            None => stored(self.storing.take()).await?,
+        }
+        Ok(page)
+    }
+
+    /// Begins to write down what a page came to, once the one before is written.
+    async fn store(&mut self, found: Found, progress: &Progress) -> Result<(), ImportError> {
+        progress.planned(found.outcomes.len());
+        stored(self.storing.take()).await?;
+        self.storing = Some(tokio::spawn(store(self.pages.staging.clone(), self.table, found)));
+        Ok(())
+    }
+}
+
 /// Rows of a batch that are written at once.
 const BATCH: usize = 2_000;
 
 /// A page on its way into the tables.
-type Storing = tokio::task::JoinHandle<Result<(), ImportError>>;
+type Storing = JoinHandle<Result<(), ImportError>>;
 
 async fn stored(storing: Option<Storing>) -> Result<(), ImportError> {
     match storing {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 
-use super::{Family, Found, Judged, PAGE, Planner, Reading, name_of_id};
+use super::{Family, Found, Judged, PAGE, Page, Planner, Reading, name_of_id};
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantPatch};
 use crate::aggregates::user::{User, UserCommand};
@@ -26,10 +26,8 @@ const THE_BUSINESS: [&str; 3] = ["DEV-000", "TEN-001", "your_business"];
 impl Planner<'_> {
     pub(super) async fn users(&self) -> Result<(), ImportError> {
         let twins = self.twins().await?;
-        let mut after = i64::MIN;
-        let mut storing = None;
-        let mut next = self.page(Table::Users, &mut after).await?;
-        while let Some((readings, names, mut found)) = next {
+        let mut flow = self.flow(Table::Users);
+        while let Some(Page { readings, names, mut found, .. }) = flow.next().await? {
             let t = self.translation(&names);
             let holders = self.holders(&readings).await?;
             let busy = self.with_open_work(&readings).await?;
@@ -42,7 +40,7 @@ impl Planner<'_> {
                 let open_work = reading.root.legacy_id.as_ref().is_some_and(|id| busy.contains(id));
                 self.user(reading, &t, twins.get(&pk), &holders, open_work, &mut found).await?;
             }
-            next = self.store_and_go_on(Table::Users, found, &mut storing, &mut after).await?;
+            flow.store(found, self.progress).await?;
         }
         Ok(())
     }
@@ -249,6 +247,7 @@ impl Planner<'_> {
 
     /// Entries of the vault are counted; whose they are is told in the report, and nothing else of them is known.
     async fn vault(&self) -> Result<(), ImportError> {
+        let pages = self.pages();
         let mut after = i64::MIN;
         loop {
             let rows = self.staging.staged(Table::PasswordVault, after, PAGE).await?;
@@ -257,7 +256,7 @@ impl Planner<'_> {
             let mut outcomes = Vec::with_capacity(rows.len());
             for (pk, row, _) in rows {
                 let Some(row) = row else { continue };
-                let mut old = self.read(Table::PasswordVault, pk, &row)?;
+                let mut old = pages.read(Table::PasswordVault, pk, &row)?;
                 old.repair("secret_left_behind", "user_system_id", None);
                 let (row, repairs) = ((old.table, old.pk), old.repairs);
                 outcomes.push(outcome(Judged { row, repairs, quarantine: None, known: false })?);
@@ -269,14 +268,15 @@ impl Planner<'_> {
 
     /// The business whose history this is gets its details; another one is somebody else's to register.
     async fn businesses(&self) -> Result<(), ImportError> {
+        let pages = self.pages();
         let rows = self.staging.staged(Table::Tenants, i64::MIN, PAGE).await?;
         let mut found = Found::default();
         let stream = StreamId::of_tenant(self.tenant);
         let mut loaded = self.store.streams().read::<Tenant>(&stream).await?;
         for (pk, row, imported) in rows {
             let Some(json) = row else { continue };
-            let mut old = self.read(Table::Tenants, pk, &json)?;
-            found.correlations.insert((Table::Tenants, pk), self.correlation(Table::Tenants, pk, &json));
+            let mut old = pages.read(Table::Tenants, pk, &json)?;
+            found.correlations.insert((Table::Tenants, pk), pages.correlation(Table::Tenants, pk, &json));
             let name = old.plain("system_id").unwrap_or_default();
             let quarantine = if name == TenantId::Platform.to_string() {
                 old.repair("platform_already_there", "system_id", None);
@@ -300,7 +300,8 @@ impl Planner<'_> {
             let repairs = old.repairs;
             found.outcomes.push(outcome(Judged { row: (Table::Tenants, pk), repairs, quarantine, known })?);
         }
-        super::stored(Some(self.begin_storing(Table::Tenants, found))).await
+        self.progress.planned(found.outcomes.len());
+        super::store(self.staging.clone(), Table::Tenants, found).await
     }
 
     fn business(&self, old: &mut Old, row: (Table, i64)) -> Step<TenantCommand> {
