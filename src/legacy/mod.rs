@@ -218,7 +218,7 @@ async fn resume(
     let before = run.events_of_legacy().await?;
     let shape = source.shape.clone();
     let report = Report::begin(&run.facts(&shape, false));
-    run.append(report, source.hashes().await?, 0).await?;
+    run.append(report, Some(source.hashes().await?), 0).await?;
     Ok(run.events_of_legacy().await? - before)
 }
 
@@ -229,13 +229,24 @@ impl Run<'_> {
         let read =
             reading::stage(&self.staging, &mut source, self.import_id, options.accept_deletions, self.progress).await?;
         let shape = source.shape.clone();
-        let hashes = source.hashes().await?;
+        let hashes = Some(source.hashes().await?);
         source.close().await?;
         let founder = self.plan(&maps, read.founder, last_moment).await?;
         let mut report = Report::begin(&self.facts(&shape, options.dry_run));
         report.read(&read, founder);
+        self.carry_out(report, hashes, options, resumed).await
+    }
+
+    /// Does what is planned, or for a dry run says what it would come to and leaves no trace.
+    async fn carry_out(
+        &self,
+        mut report: Report,
+        hashes: Option<accounts::Hashes>,
+        options: &Options,
+        resumed: i64,
+    ) -> Result<Report, ImportError> {
         if options.dry_run {
-            report.finish(self, &hashes, resumed).await?;
+            report.finish(self, hashes.as_ref(), resumed).await?;
             report.advise(self).await?;
             self.staging.clear().await?;
             let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
@@ -278,7 +289,14 @@ impl Run<'_> {
     }
 
     /// Appends the plan and settles what came of every row.
-    async fn append(&self, mut report: Report, hashes: accounts::Hashes, resumed: i64) -> Result<Report, ImportError> {
+    ///
+    /// Without hashes, nobody's password is taken over, and whoever needs another is as the report says already.
+    async fn append(
+        &self,
+        mut report: Report,
+        hashes: Option<accounts::Hashes>,
+        resumed: i64,
+    ) -> Result<Report, ImportError> {
         let planned: i64 = sqlx::query_scalar("select planned_events from legacy_imports where import_id = $1")
             .bind(self.import_id)
             .fetch_one(&self.staging.pool)
@@ -298,8 +316,10 @@ impl Run<'_> {
         let (position, refused) = replay.run().await?;
         self.progress.part("settling", 0);
         let told = async {
-            accounts::take_over(self, &hashes).await?;
-            report.finish(self, &hashes, resumed - refused).await
+            if let Some(hashes) = &hashes {
+                accounts::take_over(self, hashes).await?;
+            }
+            report.finish(self, hashes.as_ref(), resumed - refused).await
         };
         let caught_up = async { Ok(self.app.projections.reached(position, PATIENCE).await?) };
         tokio::try_join!(told, caught_up)?;

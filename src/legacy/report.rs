@@ -118,7 +118,12 @@ impl Report {
     }
 
     /// Counts what is in the tables of the run.
-    pub(super) async fn finish(&mut self, run: &Run<'_>, hashes: &Hashes, resumed: i64) -> Result<(), ImportError> {
+    pub(super) async fn finish(
+        &mut self,
+        run: &Run<'_>,
+        hashes: Option<&Hashes>,
+        resumed: i64,
+    ) -> Result<(), ImportError> {
         let planned: i64 = sqlx::query_scalar("select count(*) from legacy_plan where tenant_id = $1")
             .bind(run.staging.tenant())
             .fetch_one(&run.staging.pool)
@@ -130,7 +135,9 @@ impl Report {
         if self.founder.is_empty() {
             self.founder = founder(run).await?;
         }
-        self.needs_reset = accounts::needing_reset(run, hashes).await?;
+        if let Some(hashes) = hashes {
+            self.needs_reset = accounts::needing_reset(run, hashes).await?;
+        }
         Ok(())
     }
 
