@@ -16,9 +16,12 @@
     reason = "a measurement that cannot go on says so"
 )]
 
+mod common;
+
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use common::{BARE_BATCH, BARE_INSERT, median};
 use devhub::access::secrets::MasterKey;
 use devhub::aggregates::ids::TenantId;
 use devhub::api::App;
@@ -33,8 +36,6 @@ use uuid::Uuid;
 
 /// A part of a real old database.
 const SAMPLE: &str = include_str!("../tests/it/legacy/sample.sql");
-/// Events in one statement of the bare insert.
-const BATCH: usize = 1_000;
 
 /// The same leads, projects and invoices again, under other ids, with all that belongs to them.
 const AGAIN: &str = "
@@ -93,11 +94,6 @@ async fn run(rounds: usize, copies: usize, from: Option<String>) {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 async fn create(cluster: &PrivateCluster, name: &str) -> String {
     let mut admin = PgConnection::connect(&cluster.url()).await.unwrap();
     sqlx::query(&format!("create database {name}")).execute(&mut admin).await.unwrap();
@@ -144,36 +140,29 @@ async fn bare(url: &str) -> f64 {
     sqlx::query("create table bare (like cell_000.events including all)").execute(&mut connection).await.unwrap();
     sqlx::query("checkpoint").execute(&mut connection).await.unwrap();
     let begun = Instant::now();
-    for batch in events.chunks(BATCH) {
+    for batch in events.chunks(BARE_BATCH) {
         macro_rules! column {
             ($field:tt) => {
                 batch.iter().map(|event| event.$field.clone()).collect::<Vec<_>>()
             };
         }
-        sqlx::query(
-            "insert into bare (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
-                               tenant_id, position, tenant_position, event_id, occurred_at, recorded_at, hash)
-             select t, i, s, e, v, p::jsonb, m::jsonb, n, o, o, u, a, r, h
-             from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-                         $8::text[], $9::bigint[], $10::uuid[], $11::timestamptz[], $12::timestamptz[],
-                         $13::bytea[]) as e (t, i, s, e, v, p, m, n, o, u, a, r, h)",
-        )
-        .bind(column!(0))
-        .bind(column!(1))
-        .bind(column!(2))
-        .bind(column!(3))
-        .bind(column!(4))
-        .bind(column!(5))
-        .bind(column!(6))
-        .bind(column!(7))
-        .bind(column!(8))
-        .bind(column!(9))
-        .bind(column!(10))
-        .bind(column!(11))
-        .bind(column!(12))
-        .execute(&mut connection)
-        .await
-        .unwrap();
+        sqlx::query(BARE_INSERT)
+            .bind(column!(0))
+            .bind(column!(1))
+            .bind(column!(2))
+            .bind(column!(3))
+            .bind(column!(4))
+            .bind(column!(5))
+            .bind(column!(6))
+            .bind(column!(7))
+            .bind(column!(8))
+            .bind(column!(9))
+            .bind(column!(10))
+            .bind(column!(11))
+            .bind(column!(12))
+            .execute(&mut connection)
+            .await
+            .unwrap();
     }
     events.len() as f64 / begun.elapsed().as_secs_f64()
 }

@@ -18,10 +18,13 @@
     reason = "a measurement that cannot go on says so"
 )]
 
+mod common;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use common::{BARE_BATCH, BARE_INSERT, median};
 use devhub::aggregates::claims::{ClaimChange, ClaimKind};
 use devhub::aggregates::ids::TenantId;
 use devhub::clock::{Clock, new_event_id};
@@ -34,8 +37,6 @@ use tokio::sync::watch;
 
 /// Events of one account's life, of which the history is made.
 const EVENTS_PER_ACCOUNT: usize = 30;
-/// Events in one statement of the bare insert.
-const BARE_BATCH: usize = 1_000;
 /// How long the read models may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -138,12 +139,6 @@ fn show(name: &str, round: &Round) {
     println!();
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 async fn round(cluster: &PrivateCluster, number: usize, events: usize) -> Round {
     let mut admin = PgConnection::connect(&cluster.url()).await.unwrap();
     let name = format!("throughput_{number}");
@@ -221,30 +216,23 @@ async fn bare(admin: &mut PgConnection, server: u32, appends: &[Append]) -> Phas
         let column = |of: fn(&NewEvent) -> &str| -> Vec<&str> { batch.iter().map(|(_, _, event)| of(event)).collect() };
         let positions: Vec<i64> = (first..).take(batch.len()).collect();
         let now = Clock::system().now();
-        sqlx::query(
-            "insert into bare (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
-                               tenant_id, position, tenant_position, event_id, occurred_at, recorded_at, hash)
-             select t, i, s, e, v, p::jsonb, m::jsonb, n, o, o, u, a, r, h
-             from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-                         $8::text[], $9::bigint[], $10::uuid[], $11::timestamptz[], $12::timestamptz[],
-                         $13::bytea[]) as e (t, i, s, e, v, p, m, n, o, u, a, r, h)",
-        )
-        .bind(batch.iter().map(|(stream, ..)| stream.aggregate_type).collect::<Vec<_>>())
-        .bind(batch.iter().map(|(stream, ..)| stream.aggregate_id()).collect::<Vec<_>>())
-        .bind(batch.iter().map(|(_, sequence, _)| *sequence).collect::<Vec<_>>())
-        .bind(column(|event| &event.event_type))
-        .bind(column(|event| &event.event_version))
-        .bind(column(|event| &event.payload))
-        .bind(column(|event| &event.metadata))
-        .bind(batch.iter().map(|(stream, ..)| stream.tenant.to_string()).collect::<Vec<_>>())
-        .bind(positions)
-        .bind(batch.iter().map(|(_, _, event)| event.event_id).collect::<Vec<_>>())
-        .bind(batch.iter().map(|(_, _, event)| event.occurred_at).collect::<Vec<_>>())
-        .bind(vec![now; batch.len()])
-        .bind(batch.iter().map(|(_, _, event)| event.event_id.as_bytes().repeat(2)).collect::<Vec<_>>())
-        .execute(&mut *admin)
-        .await
-        .unwrap();
+        sqlx::query(BARE_INSERT)
+            .bind(batch.iter().map(|(stream, ..)| stream.aggregate_type).collect::<Vec<_>>())
+            .bind(batch.iter().map(|(stream, ..)| stream.aggregate_id()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|(_, sequence, _)| *sequence).collect::<Vec<_>>())
+            .bind(column(|event| &event.event_type))
+            .bind(column(|event| &event.event_version))
+            .bind(column(|event| &event.payload))
+            .bind(column(|event| &event.metadata))
+            .bind(batch.iter().map(|(stream, ..)| stream.tenant.to_string()).collect::<Vec<_>>())
+            .bind(positions)
+            .bind(batch.iter().map(|(_, _, event)| event.event_id).collect::<Vec<_>>())
+            .bind(batch.iter().map(|(_, _, event)| event.occurred_at).collect::<Vec<_>>())
+            .bind(vec![now; batch.len()])
+            .bind(batch.iter().map(|(_, _, event)| event.event_id.as_bytes().repeat(2)).collect::<Vec<_>>())
+            .execute(&mut *admin)
+            .await
+            .unwrap();
     }
     watch.stop(rows.len())
 }

@@ -15,26 +15,31 @@ pub const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, e
 
 impl<'r> FromRow<'r, PgRow> for Recorded {
     fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
-        let tenant: &str = row.try_get("tenant_id")?;
         let Json(payload): Json<Value> = row.try_get("payload")?;
         let Json(metadata): Json<HashMap<String, String>> = row.try_get("metadata")?;
-        Ok(Self {
-            tenant_id: tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            aggregate_type: row.try_get("aggregate_type")?,
-            aggregate_id: row.try_get("aggregate_id")?,
-            sequence: row.try_get("sequence")?,
-            position: row.try_get("position")?,
-            tenant_position: row.try_get("tenant_position")?,
-            event_id: row.try_get("event_id")?,
-            event_type: row.try_get("event_type")?,
-            event_version: row.try_get("event_version")?,
-            payload,
-            metadata,
-            occurred_at: row.try_get("occurred_at")?,
-            recorded_at: row.try_get("recorded_at")?,
-            hash: row.try_get("hash")?,
-        })
+        Ok(Self { payload, hash: row.try_get("hash")?, ..surroundings(row, metadata)? })
     }
+}
+
+/// An event without its payload and hash.
+fn surroundings(row: &PgRow, metadata: HashMap<String, String>) -> sqlx::Result<Recorded> {
+    let tenant: &str = row.try_get("tenant_id")?;
+    Ok(Recorded {
+        tenant_id: tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        aggregate_type: row.try_get("aggregate_type")?,
+        aggregate_id: row.try_get("aggregate_id")?,
+        sequence: row.try_get("sequence")?,
+        position: row.try_get("position")?,
+        tenant_position: row.try_get("tenant_position")?,
+        event_id: row.try_get("event_id")?,
+        event_type: row.try_get("event_type")?,
+        event_version: row.try_get("event_version")?,
+        payload: Value::Null,
+        metadata,
+        occurred_at: row.try_get("occurred_at")?,
+        recorded_at: row.try_get("recorded_at")?,
+        hash: Vec::new(),
+    })
 }
 
 /// An event as projections read it, at half the cost: its payload as it is stored, to be read by its type, and of
@@ -52,29 +57,13 @@ const ENTRY_METADATA: [&str; 2] = ["actor", "correlation_id"];
 
 impl<'r> FromRow<'r, PgRow> for Entry {
     fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
-        let tenant: &str = row.try_get("tenant_id")?;
         let mut metadata = HashMap::with_capacity(ENTRY_METADATA.len());
         for key in ENTRY_METADATA {
             if let Some(value) = row.try_get::<Option<String>, _>(key)? {
                 metadata.insert(key.to_owned(), value);
             }
         }
-        let recorded = Recorded {
-            tenant_id: tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            aggregate_type: row.try_get("aggregate_type")?,
-            aggregate_id: row.try_get("aggregate_id")?,
-            sequence: row.try_get("sequence")?,
-            position: row.try_get("position")?,
-            tenant_position: row.try_get("tenant_position")?,
-            event_id: row.try_get("event_id")?,
-            event_type: row.try_get("event_type")?,
-            event_version: row.try_get("event_version")?,
-            payload: Value::Null,
-            metadata,
-            occurred_at: row.try_get("occurred_at")?,
-            recorded_at: row.try_get("recorded_at")?,
-            hash: Vec::new(),
-        };
+        let recorded = surroundings(row, metadata)?;
         Ok(Self { recorded, payload: row.try_get("payload")? })
     }
 }

@@ -29,6 +29,8 @@ pub mod verify;
 mod wishes;
 mod words;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -42,6 +44,7 @@ pub use staging::{Heap, Status};
 pub use tables::{Revision, Table};
 
 use self::append::Replay;
+use self::maps::Maps;
 use self::planner::Planner;
 use self::source::Source;
 use self::staging::{Interrupted, Staging};
@@ -134,12 +137,22 @@ pub async fn import(
     options: &Options,
     progress: &Progress,
 ) -> Result<Report, ImportError> {
+    alone(app, options, progress, async |staging| import_locked(app, staging, from, options, progress).await).await
+}
+
+/// Keeps other runs out while one is at work.
+async fn alone(
+    app: &App,
+    options: &Options,
+    progress: &Progress,
+    work: impl AsyncFnOnce(Staging) -> Result<Report, ImportError>,
+) -> Result<Report, ImportError> {
     let staging = Staging::new(app.database.cell_of(options.tenant).importer.clone(), options.tenant);
     let lock = staging.lock().await?;
-    let imported = import_locked(app, staging, from, options, progress).await;
+    let worked = work(staging).await;
     progress.end();
     Staging::unlock(lock).await;
-    imported
+    worked
 }
 
 async fn import_locked(
@@ -157,23 +170,9 @@ async fn import_locked(
         prepare_tenant(app, options.tenant).await?;
         resume(app, &staging, options.tenant, &mut source, progress).await?
     };
-    let started_at = app.clock.now();
-    let run = Run {
-        app,
-        staging,
-        tenant: options.tenant,
-        import_id: new_event_id(started_at),
-        started_at,
-        revision: source.shape.revision.clone(),
-        progress,
-    };
-    run.staging.clear().await?;
-    run.staging.begin(run.import_id, &source.address, &run.revision, options.dry_run, started_at).await?;
-    let made = run.whole(source, options, resumed).await;
-    if made.is_err() {
-        run.give_up().await;
-    }
-    made
+    let revision = source.shape.revision.clone();
+    let run = Run::begin(app, staging, options, &source.address, revision, progress).await?;
+    run.or_give_up(run.whole(source, options, resumed).await).await
 }
 
 /// A dry run leaves no trace, so it cannot go on with what another run left.
@@ -215,14 +214,38 @@ async fn resume(
         run.give_up().await;
         return Ok(0);
     }
-    let before = run.events_of_legacy().await?;
+    let before = run.appended().await?;
     let shape = source.shape.clone();
     let report = Report::begin(&run.facts(&shape, false));
     run.append(report, Some(source.hashes().await?), 0).await?;
-    Ok(run.events_of_legacy().await? - before)
+    Ok(run.appended().await? - before)
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// A run that knows nothing yet, with empty tables.
+    async fn begin(
+        app: &'a App,
+        staging: Staging,
+        options: &Options,
+        source: &str,
+        revision: String,
+        progress: &'a Progress,
+    ) -> Result<Self, ImportError> {
+        let started_at = app.clock.now();
+        let import_id = new_event_id(started_at);
+        staging.clear().await?;
+        staging.begin(import_id, source, &revision, options.dry_run, started_at).await?;
+        Ok(Self { app, staging, tenant: options.tenant, import_id, started_at, revision, progress })
+    }
+
+    /// What came of the run; one that failed is ended.
+    async fn or_give_up(&self, made: Result<Report, ImportError>) -> Result<Report, ImportError> {
+        if made.is_err() {
+            self.give_up().await;
+        }
+        made
+    }
+
     async fn whole(&self, mut source: Source, options: &Options, resumed: i64) -> Result<Report, ImportError> {
         let maps = self.staging.maps(&options.mappings).await?;
         let last_moment = source.last_moment(self.started_at).await?.unwrap_or(self.started_at);
@@ -231,9 +254,9 @@ impl Run<'_> {
         let shape = source.shape.clone();
         let hashes = Some(source.hashes().await?);
         source.close().await?;
-        let founder = self.plan(&maps, read.founder, last_moment).await?;
+        self.plan(maps, read.founder, last_moment).await?;
         let mut report = Report::begin(&self.facts(&shape, options.dry_run));
-        report.read(&read, founder);
+        report.read(&read);
         self.carry_out(report, hashes, options, resumed).await
     }
 
@@ -258,13 +281,8 @@ impl Run<'_> {
         self.append(report, hashes, resumed).await
     }
 
-    /// Gives every row its name and plans its events. Whether there is a founder's row.
-    async fn plan(
-        &self,
-        maps: &maps::Maps,
-        founder: Option<i64>,
-        last_moment: DateTime<Utc>,
-    ) -> Result<bool, ImportError> {
+    /// Gives every row its name and plans its events.
+    async fn plan(&self, maps: Maps, founder: Option<i64>, last_moment: DateTime<Utc>) -> Result<(), ImportError> {
         self.staging.set_status(self.import_id, Status::Planning).await?;
         self.progress.part("naming", 0);
         reading::name_rows(&self.staging, founder).await?;
@@ -277,15 +295,14 @@ impl Run<'_> {
             staging: &self.staging,
             store: &self.app.store,
             platform: &self.app.access.pool,
-            maps: &std::sync::Arc::new(maps.clone()),
+            maps: &Arc::new(maps),
             tenant: self.tenant,
             now: self.started_at,
             last_moment,
             founder,
             progress: self.progress,
         };
-        planner.plan().await?;
-        Ok(founder.is_some())
+        planner.plan().await
     }
 
     /// Appends the plan and settles what came of every row.
@@ -348,8 +365,8 @@ impl Run<'_> {
         }
     }
 
-    /// The tenant's events that came from the old application.
-    async fn events_of_legacy(&self) -> Result<i64, ImportError> {
+    /// How many of the planned events are known to be in the log.
+    async fn appended(&self) -> Result<i64, ImportError> {
         Ok(sqlx::query_scalar("select appended_events from legacy_imports where import_id = $1")
             .bind(self.import_id)
             .fetch_one(&self.staging.pool)

@@ -200,14 +200,7 @@ impl Planner<'_> {
             if root_aside && row != own {
                 quarantine = Some(Quarantine::with_parent(table, parent));
             }
-            let heap = match (&quarantine, repairs.is_empty()) {
-                (Some(_), _) => Heap::Quarantined,
-                (None, true) => Heap::Replayed,
-                (None, false) => Heap::Repaired,
-            };
-            let (reason, detail) = quarantine.map(|quarantine| (quarantine.reason, quarantine.detail)).unzip();
-            let repairs = serde_json::to_string(&repairs).map_err(ImportError::Encode)?;
-            found.outcomes.push(Outcome { table: row.0, pk: row.1, heap, reason, detail, repairs, events: 0 });
+            found.outcomes.push(outcome(row, &repairs, quarantine)?);
         }
         Ok(if root_aside { Vec::new() } else { told.seen })
     }
@@ -228,17 +221,9 @@ impl Planner<'_> {
                         None => (format!("{column}_missing"), format!("{column} is empty: it belongs to nothing")),
                         Some(parent) => (format!("{column}_unknown"), format!("{column} {parent} is not there")),
                     };
-                    Outcome {
-                        table,
-                        pk,
-                        heap: Heap::Quarantined,
-                        reason: Some(reason),
-                        detail: Some(detail),
-                        repairs: "[]".to_owned(),
-                        events: 0,
-                    }
+                    outcome((table, pk), &[], Some(Quarantine { reason, detail }))
                 })
-                .collect();
+                .collect::<Result<_, _>>()?;
             self.progress.planned(outcomes.len());
             self.staging.add_outcomes(&outcomes).await?;
         }
@@ -853,6 +838,18 @@ async fn store(staging: Staging, table: Table, mut found: Found) -> Result<(), I
     };
     tokio::try_join!(outcomes, rest)?;
     Ok(())
+}
+
+/// What is found out about a row: the heap that it lies on, and why.
+fn outcome((table, pk): RowId, repairs: &[Repair], quarantine: Option<Quarantine>) -> Result<Outcome, ImportError> {
+    let heap = match (&quarantine, repairs.is_empty()) {
+        (Some(_), _) => Heap::Quarantined,
+        (None, true) => Heap::Replayed,
+        (None, false) => Heap::Repaired,
+    };
+    let (reason, detail) = quarantine.map(|quarantine| (quarantine.reason, quarantine.detail)).unzip();
+    let repairs = serde_json::to_string(repairs).map_err(ImportError::Encode)?;
+    Ok(Outcome { table, pk, heap, reason, detail, repairs, events: 0 })
 }
 
 /// Collects whom a row names.

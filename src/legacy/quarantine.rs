@@ -6,10 +6,9 @@ use sqlx::Row;
 
 use super::staging::Staging;
 use super::tables::Table;
-use super::{ImportError, Options, Progress, Repair, Report, Run, refuse_if_unfinished};
+use super::{ImportError, Options, Progress, Repair, Report, Run, alone, refuse_if_unfinished};
 use crate::aggregates::ids::TenantId;
 use crate::api::App;
-use crate::clock::new_event_id;
 
 /// A row that was kept aside.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -100,12 +99,7 @@ pub async fn list(
 /// # Errors
 /// [`ImportError`]; what was appended stays.
 pub async fn retry(app: &App, options: &Options, which: &Which, progress: &Progress) -> Result<Report, ImportError> {
-    let staging = Staging::new(app.database.cell_of(options.tenant).importer.clone(), options.tenant);
-    let lock = staging.lock().await?;
-    let tried = retry_locked(app, staging, options, which, progress).await;
-    progress.end();
-    Staging::unlock(lock).await;
-    tried
+    alone(app, options, progress, async |staging| retry_locked(app, staging, options, which, progress).await).await
 }
 
 async fn retry_locked(
@@ -128,16 +122,8 @@ async fn retry_locked(
         return Err(ImportError::Other(format!("nothing was imported into {} yet", options.tenant)));
     };
     let last: Report = serde_json::from_value(report).map_err(ImportError::Encode)?;
-    let started_at = app.clock.now();
-    let import_id = new_event_id(started_at);
-    let run = Run { app, staging, tenant: options.tenant, import_id, started_at, revision, progress };
-    run.staging.clear().await?;
-    run.staging.begin(import_id, "quarantine", &run.revision, options.dry_run, started_at).await?;
-    let tried = run.again(options, which, &last).await;
-    if tried.is_err() {
-        run.give_up().await;
-    }
-    tried
+    let run = Run::begin(app, staging, options, "quarantine", revision, progress).await?;
+    run.or_give_up(run.again(options, which, &last).await).await
 }
 
 impl Run<'_> {
@@ -151,7 +137,7 @@ impl Run<'_> {
         .fetch_optional(&self.staging.pool)
         .await?;
         // What has no time of its own was there when the old database was last looked at.
-        self.plan(&maps, founder, last.started_at).await?;
+        self.plan(maps, founder, last.started_at).await?;
         let mut report = Report::begin(&self.facts(&last.source, options.dry_run));
         report.founder.clone_from(&last.founder);
         // Only the old database knows who proves themselves with what.

@@ -110,9 +110,9 @@ impl Report {
         }
     }
 
-    pub(super) fn read(&mut self, read: &ReadRows, founder: bool) {
+    pub(super) fn read(&mut self, read: &ReadRows) {
         (self.new_rows, self.changed_rows, self.vanished_rows) = (read.new, read.changed, read.vanished);
-        if !founder {
+        if read.founder.is_none() {
             self.founder = "The old database names no founder.".to_owned();
         }
     }

@@ -510,10 +510,10 @@ impl Staging {
     }
 
     /// Gives every row of a kind that has no name of ours yet one: its own number if that is free, else the next after
-    /// all that are known. The same rows always get the same names. Returns the number after the highest.
+    /// all that are known. The same rows always get the same names.
     ///
     /// `taken` is a statement for what the tenant uses already: the numbers of local ids, as `number`.
-    pub(super) async fn assign_names(&self, prefix: &str, lowest: i64, taken: &str) -> Result<i64, ImportError> {
+    pub(super) async fn assign_names(&self, prefix: &str, lowest: i64, taken: &str) -> Result<(), ImportError> {
         let mut transaction = self.begin_over_all().await?;
         self.find_referable(&mut transaction, prefix).await?;
         let named = format!(
@@ -546,7 +546,7 @@ impl Staging {
         .bind(lowest)
         .fetch_one(&mut *transaction)
         .await?;
-        let renumbered = sqlx::query(
+        sqlx::query(
             "with nameless as (
                  select source_table, pk, $3 - 1 + row_number() over (order by source_table, pk) as number
                  from legacy_keys where tenant_id = $1 and prefix = $2 and local_id is null
@@ -559,10 +559,9 @@ impl Staging {
         .bind(prefix)
         .bind(next)
         .execute(&mut *transaction)
-        .await?
-        .rows_affected();
+        .await?;
         transaction.commit().await?;
-        Ok(next + i64::try_from(renumbered).unwrap_or(0))
+        Ok(())
     }
 
     /// Finds the aggregates that staged rows are about.
@@ -739,11 +738,10 @@ impl Staging {
         table: Table,
         after: i64,
         most: i64,
-    ) -> Result<Vec<(i64, Option<String>, Option<String>)>, ImportError> {
+    ) -> Result<Vec<(i64, Option<String>)>, ImportError> {
         Ok(sqlx::query_as(
-            "select s.pk, s.row, r.imported from legacy_staged s
-             left join legacy_rows r on r.tenant_id = s.tenant_id and r.source_table = s.source_table and r.pk = s.pk
-             where s.tenant_id = $1 and s.source_table = $2 and s.pk > $3 order by s.pk limit $4",
+            "select pk, row from legacy_staged
+             where tenant_id = $1 and source_table = $2 and pk > $3 order by pk limit $4",
         )
         .bind(&self.tenant)
         .bind(table.name())
@@ -873,7 +871,7 @@ impl Staging {
     }
 
     /// Says that everything is planned: from here on a run that is interrupted goes on instead of beginning anew.
-    pub(super) async fn planned(&self, import_id: Uuid) -> Result<i64, ImportError> {
+    pub(super) async fn planned(&self, import_id: Uuid) -> Result<(), ImportError> {
         let mut transaction = self.begin_durable().await?;
         let planned: i64 = sqlx::query_scalar("select count(*) from legacy_plan where tenant_id = $1")
             .bind(&self.tenant)
@@ -885,7 +883,7 @@ impl Staging {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(planned)
+        Ok(())
     }
 
     /// Takes what the run found out into the rows, and empties what belongs to the run: all at once.

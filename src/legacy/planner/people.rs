@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
+use serde_json::Value;
 
-use super::{Family, Found, Judged, PAGE, Page, Planner, Reading, name_of_id};
+use super::{Family, Found, PAGE, Page, Planner, Reading, name_of_id, outcome};
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantPatch};
 use crate::aggregates::user::{User, UserCommand};
@@ -13,12 +14,11 @@ use crate::aggregates::values::{Email, Patch, Text, UserStatus};
 use crate::event_store::StreamId;
 use crate::legacy::ImportError;
 use crate::legacy::old::{Old, Quarantine};
-use crate::legacy::staging::{Heap, Outcome};
 use crate::legacy::steps;
 use crate::legacy::tables::Table;
 use crate::legacy::telling::{Step, Teller};
 use crate::legacy::wishes::{Times, Translation, UserWish, login};
-use crate::legacy::words::OldRole;
+use crate::legacy::words::{OldRole, Words};
 
 /// Old names of the one business there was.
 const THE_BUSINESS: [&str; 3] = ["DEV-000", "TEN-001", "your_business"];
@@ -154,7 +154,7 @@ impl Planner<'_> {
         let told = teller.tell(&loaded.state, loaded.version, steps, |_: &User, _, _| None::<()>)?;
         found.plan.extend(told.events);
         for judged in judged {
-            found.outcomes.push(outcome(judged)?);
+            found.outcomes.push(outcome(judged.row, &judged.repairs, judged.quarantine)?);
         }
         Ok(())
     }
@@ -203,7 +203,15 @@ impl Planner<'_> {
 
     /// The inactive users of the page who still have open leads or projects, by their old ids.
     async fn with_open_work(&self, readings: &[Reading]) -> Result<HashSet<String>, ImportError> {
-        let ids: Vec<&str> = readings.iter().filter_map(|reading| reading.root.legacy_id.as_deref()).collect();
+        let stays = |old: &Old| {
+            old.raw("is_active") == Value::Bool(true)
+                && old.plain("user_role").as_deref().and_then(OldRole::find) != Some(OldRole::Client)
+        };
+        let leaving = readings.iter().filter(|reading| !reading.now.as_ref().is_none_or(stays));
+        let ids: Vec<&str> = leaving.filter_map(|reading| reading.root.legacy_id.as_deref()).collect();
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
         let busy: Vec<String> = sqlx::query_scalar(
             "with work as (
                  select source_table, row::json as row from legacy_staged
@@ -254,12 +262,11 @@ impl Planner<'_> {
             let Some((last, ..)) = rows.last() else { return Ok(()) };
             after = *last;
             let mut outcomes = Vec::with_capacity(rows.len());
-            for (pk, row, _) in rows {
+            for (pk, row) in rows {
                 let Some(row) = row else { continue };
                 let mut old = pages.read(Table::PasswordVault, pk, &row)?;
                 old.repair("secret_left_behind", "user_system_id", None);
-                let (row, repairs) = ((old.table, old.pk), old.repairs);
-                outcomes.push(outcome(Judged { row, repairs, quarantine: None, known: false })?);
+                outcomes.push(outcome((old.table, old.pk), &old.repairs, None)?);
             }
             self.progress.planned(outcomes.len());
             self.staging.add_outcomes(&outcomes).await?;
@@ -273,7 +280,7 @@ impl Planner<'_> {
         let mut found = Found::default();
         let stream = StreamId::of_tenant(self.tenant);
         let mut loaded = self.store.streams().read::<Tenant>(&stream).await?;
-        for (pk, row, imported) in rows {
+        for (pk, row) in rows {
             let Some(json) = row else { continue };
             let mut old = pages.read(Table::Tenants, pk, &json)?;
             found.correlations.insert((Table::Tenants, pk), pages.correlation(Table::Tenants, pk, &json));
@@ -296,9 +303,7 @@ impl Planner<'_> {
                 let sentence = format!("{name} is another business; register it, and its data can be brought in there");
                 Some(Quarantine::new("another_business", sentence))
             };
-            let known = imported.is_some();
-            let repairs = old.repairs;
-            found.outcomes.push(outcome(Judged { row: (Table::Tenants, pk), repairs, quarantine, known })?);
+            found.outcomes.push(outcome((Table::Tenants, pk), &old.repairs, quarantine)?);
         }
         self.progress.planned(found.outcomes.len());
         super::store(self.staging.clone(), Table::Tenants, found).await
@@ -348,17 +353,4 @@ fn named_founder(old: &mut Old) -> Option<Text<200>> {
         old.repair("name_missing", "full_name", name.as_ref().map(ToString::to_string));
         name
     })
-}
-
-/// What is found out about a row that no rule was asked about.
-fn outcome(judged: Judged) -> Result<Outcome, ImportError> {
-    let Judged { row, repairs, quarantine, .. } = judged;
-    let heap = match (&quarantine, repairs.is_empty()) {
-        (Some(_), _) => Heap::Quarantined,
-        (None, true) => Heap::Replayed,
-        (None, false) => Heap::Repaired,
-    };
-    let (reason, detail) = quarantine.map(|quarantine| (quarantine.reason, quarantine.detail)).unzip();
-    let repairs = serde_json::to_string(&repairs).map_err(ImportError::Encode)?;
-    Ok(Outcome { table: row.0, pk: row.1, heap, reason, detail, repairs, events: 0 })
 }
