@@ -37,22 +37,32 @@ use uuid::Uuid;
 /// A part of a real old database.
 const SAMPLE: &str = include_str!("../tests/it/legacy/sample.sql");
 
-/// The same leads, projects and invoices again, under other ids, with all that belongs to them.
+/// The same customers, leads, projects and invoices again, under other ids, with all that belongs to them.
 const AGAIN: &str = "
-    insert into leads select (l).* from (select jsonb_populate_record(l, jsonb_build_object('id', id + k * 100000,
-        'system_id', 'LED-' || (20000 * k + id))) as l from leads l, generate_series(1, $N) k where id < 100000) x;
+    insert into customers select (c).* from (select jsonb_populate_record(c, jsonb_build_object('id', id + k * 100000,
+        'system_id', 'CUS-' || (20000 * k + id))) as c from customers c, generate_series(1, $N) k where id < 100000) x;
+    insert into leads select (l).* from (select jsonb_populate_record(l, jsonb_build_object('id', l.id + k * 100000,
+        'system_id', 'LED-' || (20000 * k + l.id), 'converted_customer_id',
+        coalesce('CUS-' || (20000 * k + c.id), l.converted_customer_id))) as l
+        from leads l left join customers c on c.system_id = l.converted_customer_id and c.id < 100000,
+             generate_series(1, $N) k where l.id < 100000) x;
     insert into lead_interactions select (i).* from (select jsonb_populate_record(i, jsonb_build_object(
         'id', i.id + k * 100000, 'system_id', 'LI-' || (100000 * k + i.id), 'lead_id', 'LED-' || (20000 * k + l.id))) as i
         from lead_interactions i join leads l on l.system_id = i.lead_id and l.id < 100000, generate_series(1, $N) k
         where i.id < 100000) x;
     insert into projects select (p).* from (select jsonb_populate_record(p, jsonb_build_object('id', id + k * 100000,
         'system_id', 'PRJ-' || (20000 * k + id))) as p from projects p, generate_series(1, $N) k where id < 100000) x;
-    insert into project_customers select (c).* from (select jsonb_populate_record(c, jsonb_build_object(
-        'id', c.id + k * 100000, 'project_id', 'PRJ-' || (20000 * k + p.id))) as c
-        from project_customers c join projects p on p.system_id = c.project_id and p.id < 100000,
-             generate_series(1, $N) k where c.id < 100000) x;
-    insert into invoices select (i).* from (select jsonb_populate_record(i, jsonb_build_object('id', id + k * 100000,
-        'system_id', 'INV-' || (20000 * k + id))) as i from invoices i, generate_series(1, $N) k where id < 100000) x;
+    insert into project_customers select (p).* from (select jsonb_populate_record(p, jsonb_build_object(
+        'id', p.id + k * 100000, 'project_id', 'PRJ-' || (20000 * k + r.id),
+        'customer_id', coalesce('CUS-' || (20000 * k + c.id), p.customer_id))) as p
+        from project_customers p join projects r on r.system_id = p.project_id and r.id < 100000
+             left join customers c on c.system_id = p.customer_id and c.id < 100000,
+             generate_series(1, $N) k where p.id < 100000) x;
+    insert into invoices select (i).* from (select jsonb_populate_record(i, jsonb_build_object('id', i.id + k * 100000,
+        'system_id', 'INV-' || (20000 * k + i.id),
+        'customer_id', coalesce('CUS-' || (20000 * k + c.id), i.customer_id))) as i
+        from invoices i left join customers c on c.system_id = i.customer_id and c.id < 100000,
+             generate_series(1, $N) k where i.id < 100000) x;
     analyze;";
 
 fn main() {

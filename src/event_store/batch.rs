@@ -15,7 +15,7 @@ use crate::aggregates::claims::{ClaimChange, ClaimKind};
 use crate::aggregates::ids::{CustomerId, InvoiceId, LeadId, ProjectId, TenantId, UserId};
 
 /// Streams whose version is remembered, at most; beyond it all are forgotten and learnt again.
-const REMEMBERED_STREAMS: usize = 200_000;
+const REMEMBERED_STREAMS: usize = 50_000;
 
 /// The kinds of ids that are also streams: a stream created under a name of its own moves the counter past it.
 const COUNTED_STREAMS: [&str; 5] =

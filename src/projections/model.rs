@@ -16,7 +16,7 @@ use crate::aggregates::ids::TenantId;
 
 /// Rows that a projection remembers before it forgets those that it has not touched for as long: it need not read
 /// back what it wrote.
-const REMEMBERED: usize = 20_000;
+const REMEMBERED: usize = 4_000;
 
 /// An entity that an event touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
