@@ -5,9 +5,8 @@
 //!   schedule ─► scheduled ─► completed | cancelled
 //! ```
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, NaiveDate, Utc};
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -169,10 +168,11 @@ impl InteractionError {
     }
 }
 
-/// The interactions of one customer or lead, by id.
+/// The interactions of one customer or lead, by id. They share what they have in common with the states before: a
+/// customer with ten thousand of them is copied as fast as one with none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Interactions(BTreeMap<InteractionId, Interaction>);
+pub struct Interactions(RedBlackTreeMapSync<InteractionId, Interaction>);
 
 impl Interactions {
     /// The interaction with this id.
@@ -210,7 +210,7 @@ impl Interactions {
     }
 
     pub(super) fn put(&mut self, interaction: Interaction) {
-        self.0.insert(interaction.id, interaction);
+        self.0.insert_mut(interaction.id, interaction);
     }
 
     pub(super) fn get_mut(&mut self, id: InteractionId) -> Option<&mut Interaction> {

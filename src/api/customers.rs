@@ -158,12 +158,8 @@ pub async fn rely_on(
         Err(problem) => return Err(problem),
     }
     // From the log and not from the read model: after a conflict, this is what has changed.
-    let known = work.load::<Customer>(customer).await?;
-    if known.state.facts.is_none() || known.state.deleted || known.state.merged_into.is_some() {
-        return Err(unknown());
-    }
-    work.guard(work.stream::<Customer>(customer), known.version);
-    Ok(())
+    let there = |customer: &Customer| customer.facts.is_some() && !customer.deleted && customer.merged_into.is_none();
+    work.rely_on::<Customer>(customer, there).await?.map(drop).ok_or_else(unknown)
 }
 
 /// A customer to be taken in.
@@ -227,7 +223,7 @@ async fn register(
             Patch::Clear => None,
             Patch::Set(user) => Some(user),
         };
-        users::rely_on(&app, &caller, &mut work, owner, Customers::WRITE, "/owner_id").await?;
+        users::rely_on(&caller, &mut work, owner, Customers::WRITE, "/owner_id").await?;
         let RegisterCustomer { company, name, email, phone, address, status, .. } = body.clone();
         let details = CustomerDetails { company, name, email, phone, address };
         let command = CustomerCommand::Register { details, status, owner };
@@ -377,7 +373,7 @@ async fn change_owner(
     loop {
         find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &["owner_id".into()]).await?;
         let mut work = app.begin(&caller);
-        users::rely_on(&app, &caller, &mut work, body.user_id, Customers::WRITE, "/user_id").await?;
+        users::rely_on(&caller, &mut work, body.user_id, Customers::WRITE, "/user_id").await?;
         let command = CustomerCommand::ChangeOwner { owner: body.user_id };
         work.execute::<Customer>(work.stream::<Customer>(id), command).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
@@ -424,7 +420,7 @@ async fn merge(
         let command = CustomerCommand::Absorb {
             other: id,
             interactions: merged.interactions.iter().cloned().collect(),
-            notes: merged.notes.into_values().collect(),
+            notes: merged.notes.values().cloned().collect(),
         };
         work.execute::<Customer>(work.stream::<Customer>(into), command).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {

@@ -337,12 +337,8 @@ async fn rely_on(
         Err(problem) if problem.is_not_found() => return Err(unknown()),
         Err(problem) => return Err(problem),
     }
-    let known = work.load::<Project>(project).await?;
-    if known.version == 0 || known.state.deleted {
-        return Err(unknown());
-    }
-    work.guard(work.stream::<Project>(project), known.version);
-    Ok(())
+    let there = |project: &Project| project.details.is_some() && !project.deleted;
+    work.rely_on::<Project>(project, there).await?.map(drop).ok_or_else(unknown)
 }
 
 /// Read an invoice.

@@ -253,7 +253,7 @@ async fn capture(
             Patch::Clear => None,
             Patch::Set(user) => Some(user),
         };
-        users::rely_on(&app, &caller, &mut work, assignee, Leads::WRITE, "/assignee_id").await?;
+        users::rely_on(&caller, &mut work, assignee, Leads::WRITE, "/assignee_id").await?;
         let body = body.clone();
         let command = LeadCommand::Capture {
             details: LeadDetails {
@@ -385,7 +385,7 @@ async fn assign(
         let fields = ["assignee_id".to_owned()];
         find_to_change::<Leads>(&app, &caller, &id.to_string(), if_match, &fields).await?;
         let mut work = app.begin(&caller);
-        users::rely_on(&app, &caller, &mut work, body.user_id, Leads::WRITE, "/user_id").await?;
+        users::rely_on(&caller, &mut work, body.user_id, Leads::WRITE, "/user_id").await?;
         work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Assign { assignee: body.user_id }).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Leads>(&app, &caller, &id.to_string(), &receipt).await;

@@ -269,7 +269,7 @@ async fn plan(
             Patch::Clear => None,
             Patch::Set(user) => Some(user),
         };
-        users::rely_on(&app, &caller, &mut work, owner, Projects::WRITE, "/owner_id").await?;
+        users::rely_on(&caller, &mut work, owner, Projects::WRITE, "/owner_id").await?;
         for customer in &body.customer_ids {
             customers::rely_on(&app, &caller, &mut work, *customer, "/customer_ids").await?;
         }
@@ -286,7 +286,7 @@ async fn plan(
         let command = ProjectCommand::Plan { details, status: asked.status, owner, customers: asked.customer_ids };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
         for member in asked.members {
-            users::known(&app, &caller, &mut work, member.user_id, "/members").await?;
+            users::known(&mut work, member.user_id, "/members").await?;
             let role = role_of(member.role)?;
             let command = ProjectCommand::AssignMember { user: member.user_id, role };
             work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -417,7 +417,7 @@ async fn change_owner(
     loop {
         find_to_change::<Projects>(&app, &caller, &id.to_string(), if_match, &["owner_id".into()]).await?;
         let mut work = app.begin(&caller);
-        users::rely_on(&app, &caller, &mut work, body.user_id, Projects::WRITE, "/user_id").await?;
+        users::rely_on(&caller, &mut work, body.user_id, Projects::WRITE, "/user_id").await?;
         let command = ProjectCommand::ChangeOwner { owner: body.user_id };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
@@ -440,7 +440,7 @@ async fn assign_member(
     loop {
         find_to_change::<Projects>(&app, &caller, &id.to_string(), IfMatch(None), &[]).await?;
         let mut work = app.begin(&caller);
-        users::known(&app, &caller, &mut work, body.user_id, "/user_id").await?;
+        users::known(&mut work, body.user_id, "/user_id").await?;
         let command = ProjectCommand::AssignMember { user: body.user_id, role: role.clone() };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {

@@ -626,7 +626,6 @@ async fn open_work(app: &App, caller: &Caller, user: UserId) -> Result<u64, Prob
 /// `validation_failed` at `pointer` for somebody who is not there or not active, `permission_denied` for somebody
 /// out of reach.
 pub async fn rely_on(
-    app: &App,
     caller: &Caller,
     work: &mut Work,
     user: Option<UserId>,
@@ -635,7 +634,7 @@ pub async fn rely_on(
 ) -> Result<(), Problem> {
     let Some(user) = user else { return Ok(()) };
     let reach = caller.require(permission)?;
-    let facts = active(app, caller, work, user, pointer).await?;
+    let facts = active(work, user, pointer).await?;
     let reached = match reach {
         _ if caller.own_user() == Some(user) => true,
         Scope::Tenant => true,
@@ -652,28 +651,14 @@ pub async fn rely_on(
 ///
 /// # Errors
 /// `validation_failed` at `pointer` for somebody who is not there or not active.
-pub async fn known(
-    app: &App,
-    caller: &Caller,
-    work: &mut Work,
-    user: UserId,
-    pointer: &'static str,
-) -> Result<(), Problem> {
-    active(app, caller, work, user, pointer).await.map(drop)
+pub async fn known(work: &mut Work, user: UserId, pointer: &'static str) -> Result<(), Problem> {
+    active(work, user, pointer).await.map(drop)
 }
 
-async fn active(
-    app: &App,
-    caller: &Caller,
-    work: &mut Work,
-    user: UserId,
-    pointer: &'static str,
-) -> Result<UserFacts, Problem> {
-    let stream = StreamId::new("User", caller.tenant(), user);
+async fn active(work: &mut Work, user: UserId, pointer: &'static str) -> Result<UserFacts, Problem> {
     // From the log and not from the read model: after a conflict, this is what has changed.
-    let known = app.store.streams().load::<User>(&stream).await?;
-    let facts = known.state.facts.filter(|_| known.state.status == UserStatus::Active);
-    let facts = facts.ok_or_else(|| Problem::invalid_field(pointer, "unknown_user", "there is no such active user"))?;
-    work.guard(stream, known.version);
-    Ok(facts)
+    let known = work.rely_on::<User>(user, |user| user.facts.is_some() && user.status == UserStatus::Active).await?;
+    known
+        .and_then(|known| known.facts)
+        .ok_or_else(|| Problem::invalid_field(pointer, "unknown_user", "there is no such active user"))
 }

@@ -1,7 +1,8 @@
 //! The state of an aggregate: its stream read through postgres-es and folded, or remembered from last time.
 //!
-//! What is remembered may be old. That is safe: the append checks the version that a decision was taken on, and
-//! a command that was decided on an old state is decided again on the fresh one.
+//! What is remembered may be old, since other processes append too. That is safe: the append checks the version that
+//! a decision was taken on, and a command is neither refused nor found to change nothing before the latest is read.
+//! For that only what was appended since is needed, so a command costs the same however long the stream has become.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -47,13 +48,21 @@ pub struct Loaded<A> {
     pub version: i64,
 }
 
-type Entry = Arc<dyn Any + Send + Sync>;
+/// A state that is remembered: what the stream was at a version, which stays true whatever is appended after it.
+#[derive(Clone)]
+struct Remembered {
+    /// A `Loaded` of the stream's aggregate.
+    loaded: Arc<dyn Any + Send + Sync>,
+    version: i64,
+    /// Something was appended after it, or may have been: what that is has to be read.
+    behind: bool,
+}
 
 /// Reads streams and remembers states.
 #[derive(Clone)]
 pub struct Streams {
     pool: PgPool,
-    states: Arc<Cache<StreamId, Entry>>,
+    states: Arc<Cache<StreamId, Remembered>>,
 }
 
 impl Streams {
@@ -61,7 +70,7 @@ impl Streams {
         Self { pool, states: Arc::new(Cache::new(REMEMBERED)) }
     }
 
-    /// The aggregate's state, remembered if it is.
+    /// The aggregate's state as it is now: what is remembered, and what was appended since.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -69,15 +78,42 @@ impl Streams {
     where
         A: Aggregate + Clone + 'static,
     {
-        let remembered = self.states.get(stream).and_then(|entry| entry.downcast_ref::<Loaded<A>>().cloned());
-        if let Some(loaded) = remembered {
-            return Ok(loaded);
-        }
-        let loaded = self.read::<A>(stream).await?;
+        let loaded = match self.known(stream) {
+            Some((known, _)) => self.read_on(stream, known).await?,
+            None => self.read::<A>(stream).await?,
+        };
         if loaded.version > 0 {
             self.remember(stream.clone(), loaded.clone());
         }
         Ok(loaded)
+    }
+
+    /// The state as it is remembered, if `serves` says that it will do; else as it is now.
+    ///
+    /// Another process may have added to the stream: whoever goes on with this has to have its version checked when
+    /// what follows from it is appended, and nobody may be refused for it.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn remembered<A>(&self, stream: &StreamId, serves: impl Fn(&A) -> bool) -> Result<Loaded<A>, LoadError>
+    where
+        A: Aggregate + Clone + 'static,
+    {
+        match self.known::<A>(stream) {
+            Some((known, false)) if serves(&known.state) => Ok(known),
+            _ => self.load(stream).await,
+        }
+    }
+
+    /// What is remembered of a stream, and whether it is known to be behind.
+    fn known<A: Clone + Send + Sync + 'static>(&self, stream: &StreamId) -> Option<(Loaded<A>, bool)> {
+        let remembered = self.states.get(stream)?;
+        Some((remembered.loaded.downcast_ref::<Loaded<A>>()?.clone(), remembered.behind))
+    }
+
+    /// The version that is remembered of a stream.
+    pub(super) fn version(&self, stream: &StreamId) -> Option<i64> {
+        self.states.get(stream).map(|remembered| remembered.version)
     }
 
     /// The aggregate's state, folded from the log.
@@ -85,13 +121,17 @@ impl Streams {
     /// # Errors
     /// [`LoadError`].
     pub async fn read<A: Aggregate>(&self, stream: &StreamId) -> Result<Loaded<A>, LoadError> {
+        self.read_on(stream, Loaded { state: A::default(), version: 0 }).await
+    }
+
+    /// A state brought up to date by what was appended after it.
+    async fn read_on<A: Aggregate>(&self, stream: &StreamId, from: Loaded<A>) -> Result<Loaded<A>, LoadError> {
+        let unreadable = |error: &dyn std::error::Error| LoadError::Read(stream.clone(), error.to_string());
+        let Loaded { mut state, mut version } = from;
         let repository = PostgresEventRepository::new(self.pool.clone());
-        let stored = repository
-            .get_events::<A>(&stream.aggregate_id())
-            .await
-            .map_err(|error| LoadError::Read(stream.clone(), error.to_string()))?;
-        let mut state = A::default();
-        let mut version = 0;
+        let last = usize::try_from(version).map_err(|error| unreadable(&error))?;
+        let stored =
+            repository.get_last_events::<A>(&stream.aggregate_id(), last).await.map_err(|error| unreadable(&error))?;
         for event in stored {
             let sequence = event.sequence;
             let event_type = event.event_type.clone();
@@ -111,11 +151,18 @@ impl Streams {
         Ok(Loaded { state, version })
     }
 
+    /// Keeps a state for the next command, unless a later one is there already.
     pub(super) fn remember<A: Send + Sync + 'static>(&self, stream: StreamId, loaded: Loaded<A>) {
-        self.states.insert(stream, Arc::new(loaded));
+        let version = loaded.version;
+        if self.states.get(&stream).is_none_or(|there| there.version <= version) {
+            self.states.insert(stream, Remembered { loaded: Arc::new(loaded), version, behind: false });
+        }
     }
 
-    pub(super) fn forget(&self, stream: &StreamId) {
-        self.states.remove(stream);
+    /// What is remembered of a stream may be behind it; the next command reads on from there.
+    pub(super) fn doubt(&self, stream: &StreamId) {
+        if let Some(remembered) = self.states.get(stream) {
+            self.states.insert(stream.clone(), Remembered { behind: true, ..remembered });
+        }
     }
 }

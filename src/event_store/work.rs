@@ -102,7 +102,7 @@ impl Work {
         Target::Next { aggregate_type: A::TYPE, tenant: self.scope.tenant(), prefix }
     }
 
-    /// An aggregate's state.
+    /// An aggregate's state as it is now.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -113,9 +113,26 @@ impl Work {
         self.streams.load(&self.stream::<A>(id)).await
     }
 
-    /// The decision relies on this stream standing at this version.
-    pub fn guard(&mut self, stream: StreamId, version: i64) {
+    /// An aggregate's state that this work relies on: if it `serves`, what follows from it is stored only while the
+    /// aggregate stands where it stood.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn rely_on<A>(
+        &mut self,
+        id: impl std::fmt::Display,
+        serves: impl Fn(&A) -> bool,
+    ) -> Result<Option<A>, LoadError>
+    where
+        A: Aggregate + Clone + 'static,
+    {
+        let stream = self.stream::<A>(id);
+        let Loaded { state, version } = self.streams.remembered(&stream, &serves).await?;
+        if !serves(&state) {
+            return Ok(None);
+        }
         self.guards.push(Guard { stream, version });
+        Ok(Some(state))
     }
 
     /// The decision relies on nothing of this having been added to the tenant's history.
@@ -139,10 +156,42 @@ impl Work {
     ) -> Result<Loaded<A>, WorkError<A::Error>>
     where
         A: Aggregate<Services = ()> + Clone + 'static,
+        A::Command: Clone,
+        A::Event: Claiming,
+    {
+        let target = target.into();
+        loop {
+            let known = self.known_version(&target);
+            let decided = self.decide::<A>(&target, command.clone()).await;
+            let changes = matches!(&decided, Ok((_, true)));
+            if let (false, Some((stream, version))) = (changes, known)
+                && self.streams.load::<A>(stream).await?.version > version
+            {
+                // It was the memory that refused, not the record as it is now.
+                continue;
+            }
+            return decided.map(|(after, _)| after);
+        }
+    }
+
+    /// The stream and its version, if a decision about it will be taken on what is remembered.
+    fn known_version<'t>(&self, target: &'t Target) -> Option<(&'t StreamId, i64)> {
+        let Target::Named(stream) = target else { return None };
+        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        if staged.iter().any(|staged| staged.write.target == *target) {
+            return None;
+        }
+        self.streams.version(stream).map(|version| (stream, version))
+    }
+
+    /// Decides once; the state after that, and whether anything changes.
+    async fn decide<A>(&self, target: &Target, command: A::Command) -> Result<(Loaded<A>, bool), WorkError<A::Error>>
+    where
+        A: Aggregate<Services = ()> + Clone + 'static,
         A::Event: Claiming,
     {
         let outcome = Arc::new(Mutex::new(None));
-        let store = StagingStore { work: self, target: target.into(), outcome: Arc::clone(&outcome) };
+        let store = StagingStore { work: self, target: target.clone(), outcome: Arc::clone(&outcome) };
         let framework = CqrsFramework::new(store, Vec::new(), ());
         framework.execute_with_metadata("", command, self.metadata.clone()).await.map_err(|error| match error {
             AggregateError::UserError(refusal) => WorkError::Refused(refusal),
@@ -198,9 +247,9 @@ impl Work {
                 Ok(Some(appended))
             }
             Err(error) => {
-                // Whatever went wrong, the states that this was decided on are not to be trusted again.
+                // Whatever went wrong, what this was decided on may not be the latest.
                 for stream in &named {
-                    self.streams.forget(stream);
+                    self.streams.doubt(stream);
                 }
                 Err(error)
             }
@@ -262,11 +311,14 @@ fn is_named(target: &Target) -> bool {
     matches!(target, Target::Named(_))
 }
 
+/// What a decision left, and whether it changed anything.
+type Outcome<A> = Arc<Mutex<Option<(Loaded<A>, bool)>>>;
+
 /// The event store that cqrs-es sees: reads the real log, stages the writes.
 struct StagingStore<'w, A> {
     work: &'w Work,
     target: Target,
-    outcome: Arc<Mutex<Option<Loaded<A>>>>,
+    outcome: Outcome<A>,
 }
 
 struct StagingContext<A> {
@@ -299,7 +351,7 @@ where
             Target::Named(stream) => self
                 .work
                 .streams
-                .load(stream)
+                .remembered(stream, |_| true)
                 .await
                 .map_err(|error| AggregateError::DatabaseConnectionError(Box::new(error)))?,
             Target::Next { .. } => Loaded { state: A::default(), version: 0 },
@@ -322,7 +374,8 @@ where
             .stage::<A>(&self.target, before, &events, state.clone())
             .map_err(|error| AggregateError::UnexpectedError(Box::new(error)));
         if staged.is_ok() {
-            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Loaded { state, version });
+            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((Loaded { state, version }, !events.is_empty()));
         }
         staged.map(|()| Vec::new())
     }

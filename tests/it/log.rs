@@ -191,3 +191,23 @@ async fn two_servers_share_a_database_and_count_every_event_once() {
     .unwrap();
     assert_eq!(counted, (head, 160));
 }
+
+#[tokio::test]
+async fn two_servers_take_turns_on_one_customer_and_each_decides_on_what_the_other_did() {
+    let world = World::start().await;
+    let second = world.second_server().await;
+    let here = world.business("ACME").await;
+    let there = here.at(&second);
+    let customer = here.post("/api/customers", json!({"name": "Grace", "status": "prospect"})).await.created();
+    let notes = format!("/api/customers/{customer}/notes");
+    for turn in 0..12 {
+        // Both remember the customer: each is behind by what the other did.
+        let (one, other) = if turn % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        let note = one.post(&notes, json!({"content": format!("turn {turn}")})).await.created();
+        other.patch(&format!("/api/notes/{note}"), json!({"content": format!("seen in turn {turn}")})).await.ok();
+        one.delete(&format!("/api/notes/{note}")).await.ok();
+    }
+    let events: Vec<_> = log(&world).await.into_iter().filter(|event| event.local_id() == customer).collect();
+    assert_eq!(events.len(), 1 + 3 * 12);
+    assert!(events.iter().zip(1..).all(|(event, sequence)| event.sequence == sequence));
+}

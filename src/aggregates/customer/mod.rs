@@ -13,8 +13,9 @@ mod events;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::{Deserialize, Serialize};
 
 pub use commands::{CustomerCommand, CustomerError};
@@ -36,11 +37,11 @@ pub struct Customer {
     /// Who takes care of it.
     pub owner: Option<UserId>,
     /// The leads that became or turned out to be this customer.
-    pub leads: BTreeSet<LeadId>,
+    pub leads: RedBlackTreeSetSync<LeadId>,
     /// The contact there was and will be.
     pub interactions: Interactions,
     /// What was written down.
-    pub notes: BTreeMap<NoteId, Note>,
+    pub notes: RedBlackTreeMapSync<NoteId, Note>,
     /// The records of the same customer that were taken in.
     pub absorbed: BTreeSet<CustomerId>,
     /// The record that took its place.
@@ -170,7 +171,9 @@ impl Customer {
                 self.facts = Some(facts);
                 self.status = status;
                 self.owner = owner;
-                self.leads.extend(from_lead);
+                if let Some(lead) = from_lead {
+                    self.leads.insert_mut(lead);
+                }
             }
             CustomerEvent::DetailsChanged { changes } => {
                 if let Some(facts) = &mut self.facts {
@@ -196,7 +199,7 @@ impl Customer {
                 }
             }
             CustomerEvent::NoteAdded { note } => {
-                self.notes.insert(note.id, note);
+                self.notes.insert_mut(note.id, note);
             }
             CustomerEvent::NoteEdited { id, changes } => {
                 if let Some(note) = self.notes.get_mut(&id) {
@@ -204,16 +207,18 @@ impl Customer {
                 }
             }
             CustomerEvent::NoteRemoved { id } => {
-                self.notes.remove(&id);
+                self.notes.remove_mut(&id);
             }
             CustomerEvent::LeadLinked { lead } => {
-                self.leads.insert(lead);
+                self.leads.insert_mut(lead);
             }
             CustomerEvent::HistoryCarriedOver { interactions, .. } => self.take_over(interactions),
             CustomerEvent::Absorbed { other, interactions, notes } => {
                 self.absorbed.insert(other);
                 self.take_over(interactions);
-                self.notes.extend(notes.into_iter().map(|note| (note.id, note)));
+                for note in notes {
+                    self.notes.insert_mut(note.id, note);
+                }
             }
             CustomerEvent::MergedInto { into } => self.merged_into = Some(into),
             CustomerEvent::Deleted {} => self.deleted = true,
