@@ -1,6 +1,6 @@
 # What one types; the work is done by the scripts and by cargo.
 
-.PHONY: run test check bench fmt
+.PHONY: run test check bench bench-quick fmt
 
 run:    ## build and serve, with sample data on the first start
 	@scripts/run
@@ -18,8 +18,13 @@ check:  ## what CI runs
 
 bench:  ## measure beside the peers of the same run
 	@scripts/ensure-postgres DEVHUB_BENCH_DATABASE_URL
+	cargo bench --locked --bench peers
 	cargo bench --locked --bench throughput
 	cargo bench --locked --bench legacy
+
+bench-quick:  ## the shape of it in two minutes; writes nothing
+	@scripts/ensure-postgres DEVHUB_BENCH_DATABASE_URL
+	cargo bench --locked --bench peers -- quick
 
 fmt:    ## lay out the sources
 	cargo fmt

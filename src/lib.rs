@@ -19,6 +19,7 @@ pub mod config;
 pub mod event_store;
 pub mod founding;
 pub mod legacy;
+pub mod load;
 pub mod postgres;
 pub mod projections;
 pub mod samples;

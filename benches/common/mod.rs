@@ -1,4 +1,7 @@
-//! The peer of both benches: the bare insert.
+//! What benches share: the bare insert, a history, the median.
+#![allow(dead_code, clippy::cast_possible_wrap, reason = "no bench needs all of it, and none has so many")]
+
+pub mod history;
 
 /// Events in one statement of the bare insert.
 pub const BARE_BATCH: usize = 1_000;

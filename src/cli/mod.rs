@@ -4,6 +4,7 @@
 mod data;
 mod doctor;
 mod legacy;
+mod load;
 mod openapi;
 mod samples;
 mod serve;
@@ -66,6 +67,14 @@ enum Command {
         #[command(subcommand)]
         command: legacy::LegacyCommand,
     },
+    /// Drive a running server as the people of many businesses would, and say how fast it answered.
+    ///
+    /// Registers businesses of its own on the server, fills them with leads, and then reads, lists, changes and asks
+    /// on every connection, one request after the other, for as long as it is told. What it wrote stays: use a server
+    /// that is there to be measured. Ends with 1 if a request was refused.
+    #[command(after_help = "Examples:\n  devhub load --connections 64 --seconds 60\n  \
+                            devhub load --mix read=1 --format json")]
+    Load(load::LoadSettings),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -79,6 +88,7 @@ pub async fn run() -> ExitCode {
         Command::Doctor { format } => doctor::run(&data, format).await,
         Command::Samples => samples::run(&data).await,
         Command::Legacy { command } => legacy::run(&data, command).await,
+        Command::Load(settings) => load::run(settings).await,
         Command::Openapi => openapi::run(),
     };
     match done {

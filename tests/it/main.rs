@@ -22,6 +22,7 @@ mod leads;
 mod legacy;
 mod legacy_api;
 mod lists;
+mod load;
 mod log;
 mod passwords;
 mod people;

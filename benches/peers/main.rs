@@ -1,0 +1,126 @@
+//! DevHub beside its peers and the limits of the machine: one private PostgreSQL, one run, in turn, round by round.
+//!
+//! ```text
+//! cargo bench --bench peers              # five rounds; writes docs/benchmarks.json and the table in docs/benchmarks.md
+//! cargo bench --bench peers -- quick     # one short round; writes nothing
+//! ```
+//!
+//! Client, server and load share the machine, so a figure means something only beside what the same round reached
+//! elsewhere: each has a peer, and what counts is the median of the rounds' ratios.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a measurement that cannot go on says so"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod append;
+mod bare_server;
+mod figures;
+mod http;
+mod machine;
+mod projecting;
+mod stock;
+mod writers;
+
+use std::time::Duration;
+
+use devhub::event_store;
+use devhub::postgres::{Installation, Options, PrivateCluster};
+use sqlx::{Connection, PgConnection};
+
+use figures::Figures;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    rounds: usize,
+    /// Of each measurement.
+    time: Duration,
+    /// Events that are projected, read in order, rebuilt.
+    events: usize,
+    /// Leads of the large list.
+    leads: i64,
+    /// Of the load after which memory is read.
+    load: Duration,
+}
+
+const FULL: Size =
+    Size { rounds: 5, time: Duration::from_secs(4), events: 60_000, leads: 1_000_000, load: Duration::from_secs(600) };
+const QUICK: Size = Size {
+    rounds: 1,
+    time: Duration::from_millis(1_500),
+    events: 15_000,
+    leads: 100_000,
+    load: Duration::from_secs(10),
+};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if let [command, url] = &arguments[..]
+        && command == bare_server::COMMAND
+    {
+        return runtime.block_on(bare_server::serve(url));
+    }
+    let quick = arguments.iter().any(|argument| argument == "quick");
+    let only: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "quick").collect();
+    let figures = runtime.block_on(run(if quick { QUICK } else { FULL }, &only));
+    figures.show();
+    if !quick && only.is_empty() {
+        figures.write();
+    }
+}
+
+async fn run(size: Size, only: &[&str]) -> Figures {
+    let folder = std::env::temp_dir().join(format!("devhub-bench-peers-{}", std::process::id()));
+    let installation = Installation::find().unwrap();
+    let cluster = PrivateCluster::start(&folder, &installation, &Options::default()).await.unwrap();
+    let mut figures = Figures::default();
+    let wanted = |part: &str| only.is_empty() || only.contains(&part);
+    for number in 1..=size.rounds {
+        eprintln!("round {number} of {}", size.rounds);
+        if wanted("append") {
+            let url = database(&cluster, &format!("append_{number}")).await;
+            append::round(&url, size, &mut figures).await;
+        }
+        if wanted("project") {
+            let url = database(&cluster, &format!("project_{number}")).await;
+            projecting::round(&url, size, &mut figures).await;
+        }
+    }
+    if wanted("http") {
+        let url = database(&cluster, "http").await;
+        http::rounds(&url, &folder, size, &mut figures).await;
+    }
+    cluster.stop().await.unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    figures
+}
+
+/// A database that is up to date, and the tables of the peers in a schema of their own.
+async fn database(cluster: &PrivateCluster, name: &str) -> String {
+    let mut admin = PgConnection::connect(&cluster.url()).await.unwrap();
+    sqlx::query(&format!("create database {name}")).execute(&mut admin).await.unwrap();
+    let url = cluster.url_of(name);
+    event_store::migrate(&url).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(stock::TABLES).execute(&mut connection).await.unwrap();
+    url
+}
+
+/// What was written before is on its way to the disk; nobody is to wait for it later.
+pub async fn checkpoint(url: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query("checkpoint").execute(&mut connection).await.unwrap();
+}
