@@ -8,6 +8,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, Row};
 
 use super::envelope::Recorded;
+use crate::aggregates::ids::TenantId;
 
 /// The columns that make a [`Recorded`], for statements on `events`.
 pub const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
@@ -68,19 +69,64 @@ impl<'r> FromRow<'r, PgRow> for Entry {
     }
 }
 
-/// What projections need of up to `limit` events after `position`, in the cell's order; nothing is ever skipped.
+const ENTRY_COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, \
+     payload::text as payload, metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id, tenant_id, \
+     position, tenant_position, event_id, occurred_at, recorded_at";
+
+/// What projections need of up to `limit` events after `position` and not after `last`, in the cell's order, but for
+/// those of some tenants; nothing else is ever skipped.
 ///
 /// # Errors
 /// The database's, or an event that cannot be read.
-pub async fn entries_after(db: impl PgExecutor<'_>, position: i64, limit: i64) -> sqlx::Result<Vec<Entry>> {
-    sqlx::query_as(
-        "select aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
-                metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id, tenant_id, position,
-                tenant_position, event_id, occurred_at, recorded_at
-         from events where position > $1 order by position limit $2",
-    )
+pub async fn entries_between(
+    db: impl PgExecutor<'_>,
+    (position, last): (i64, i64),
+    but_for: &[String],
+    limit: i64,
+) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as(&format!(
+        "select {ENTRY_COLUMNS} from events
+         where position > $1 and position <= $2 and tenant_id <> all($3) order by position limit $4"
+    ))
     .bind(position)
+    .bind(last)
+    .bind(but_for)
     .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// The same of one tenant, after a position of its own history.
+///
+/// # Errors
+/// The database's, or an event that cannot be read.
+pub async fn entries_of(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    tenant_position: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as(&format!(
+        "select {ENTRY_COLUMNS} from events
+         where tenant_id = $1 and tenant_position > $2 order by tenant_position limit $3"
+    ))
+    .bind(tenant.to_string())
+    .bind(tenant_position)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// The same of the events of one tenant at these positions of the cell's log, in order.
+///
+/// # Errors
+/// The database's, or an event that cannot be read.
+pub async fn entries_at(db: impl PgExecutor<'_>, tenant: TenantId, positions: &[i64]) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as(&format!(
+        "select {ENTRY_COLUMNS} from events where tenant_id = $1 and position = any($2) order by position"
+    ))
+    .bind(tenant.to_string())
+    .bind(positions)
     .fetch_all(db)
     .await
 }

@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
 
-use super::fact::Fact;
-use super::model::{FoldError, Model};
+use super::fact::Told;
+use super::model::{Batch, FoldError, Model};
 use super::statement::{Columns, Statement};
 use crate::event_store::{Recorded, TenantScope};
 
@@ -19,10 +19,14 @@ impl Model for Activity {
         "activity"
     }
 
-    async fn fold(&mut self, _: &mut PgConnection, facts: &[Fact], statement: &mut Statement) -> Result<(), FoldError> {
-        let mut rows: Vec<&Recorded> = facts.iter().map(|fact| &fact.recorded).collect();
-        // One event can mean several facts; it happened once.
-        rows.dedup_by_key(|recorded| recorded.position);
+    async fn fold(
+        &mut self,
+        _: &mut PgConnection,
+        batch: Batch<'_>,
+        statement: &mut Statement,
+    ) -> Result<usize, FoldError> {
+        // What surrounds an event is enough: one that cannot be read has happened all the same.
+        let rows: Vec<&Recorded> = batch.told.iter().filter_map(Told::recorded).collect();
         let mut columns = Columns::default();
         let texts = |of: fn(&Recorded) -> &str| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
         let times = |of: fn(&Recorded) -> DateTime<Utc>| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
@@ -39,7 +43,7 @@ impl Model for Activity {
         columns.add(statement, "recorded_at", times(|row| row.recorded_at))?;
         let (names, values, rows) = (columns.names(), columns.values(), columns.rows());
         statement.part("new_activity", format_args!("insert into activity ({names}) select {values} from ok, {rows}"));
-        Ok(())
+        Ok(0)
     }
 
     fn forget(&mut self) {}
