@@ -2,6 +2,7 @@
 
 mod records;
 mod stats;
+mod unpark;
 
 use std::collections::BTreeMap;
 
@@ -50,6 +51,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(reactivate))
         .merge(records::router())
         .merge(stats::router())
+        .merge(unpark::router())
 }
 
 /// The tenant in a path; one that cannot be an id is no different from one that is nobody's.

@@ -8,6 +8,7 @@ mod openapi;
 mod samples;
 mod serve;
 mod telemetry;
+mod unpark;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,11 @@ enum Command {
         #[command(subcommand)]
         command: legacy::LegacyCommand,
     },
+    /// Look after the read models.
+    Projections {
+        #[command(subcommand)]
+        command: unpark::ProjectionsCommand,
+    },
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -79,6 +85,7 @@ pub async fn run() -> ExitCode {
         Command::Doctor { format } => doctor::run(&data, format).await,
         Command::Samples => samples::run(&data).await,
         Command::Legacy { command } => legacy::run(&data, command).await,
+        Command::Projections { command } => unpark::run(&data, command).await,
         Command::Openapi => openapi::run(),
     };
     match done {
