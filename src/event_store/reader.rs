@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, Row};
+use sqlx::{FromRow, PgExecutor, PgPool, Row};
 
 use super::envelope::Recorded;
+use super::scope::TenantScope;
 use crate::aggregates::ids::TenantId;
 
 /// The columns that make a [`Recorded`], for statements on `events`.
@@ -141,4 +142,40 @@ pub async fn events_after(db: impl PgExecutor<'_>, position: i64, limit: i64) ->
         .bind(limit)
         .fetch_all(db)
         .await
+}
+
+/// The position in a tenant's history of its last event up to `position` of the cell's log; 0 if there is none.
+///
+/// # Errors
+/// The database's.
+pub async fn tenant_position(pool: &PgPool, scope: TenantScope, position: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select coalesce(max(q.tenant_position), 0)
+         from scope cross join lateral (
+             select tenant_position from events where tenant_id = scope.tenant_id and position <= $2
+             order by tenant_position desc limit 1
+         ) q",
+    )
+    .bind(scope.tenant().to_string())
+    .bind(position)
+    .fetch_one(pool)
+    .await
+}
+
+/// The position in the cell's log of an event of a tenant's history; none if it has not happened.
+///
+/// # Errors
+/// The database's.
+pub async fn cell_position(pool: &PgPool, scope: TenantScope, tenant_position: i64) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select q.position from scope cross join lateral (
+             select position from events where tenant_id = scope.tenant_id and tenant_position = $2 limit 1
+         ) q",
+    )
+    .bind(scope.tenant().to_string())
+    .bind(tenant_position)
+    .fetch_optional(pool)
+    .await
 }

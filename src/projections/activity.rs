@@ -2,13 +2,12 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
 
 use super::fact::Told;
 use super::model::{Batch, FoldError, Model};
 use super::statement::{Columns, Statement};
-use crate::event_store::{Recorded, TenantScope};
+use crate::event_store::Recorded;
 
 /// The activity.
 pub struct Activity;
@@ -47,30 +46,4 @@ impl Model for Activity {
     }
 
     fn forget(&mut self) {}
-}
-
-/// The position in the tenant's history up to which everything can be read; 0 if nothing has happened yet.
-///
-/// # Errors
-/// The database's.
-pub async fn position(pool: &PgPool, scope: TenantScope) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
-        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
-         select coalesce(max(q.tenant_position), 0)
-         from scope cross join lateral (
-             select tenant_position from activity where tenant_id = scope.tenant_id
-             order by tenant_position desc limit 1
-         ) q",
-    )
-    .bind(scope.tenant().to_string())
-    .fetch_one(pool)
-    .await
-}
-
-/// Whether everything up to `position` of the tenant's history can be read.
-///
-/// # Errors
-/// The database's.
-pub async fn reached(pool: &PgPool, scope: TenantScope, wanted: i64) -> sqlx::Result<bool> {
-    Ok(position(pool, scope).await? >= wanted)
 }

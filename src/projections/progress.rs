@@ -105,10 +105,14 @@ impl Projections {
         self.known.positions.read().unwrap_or_else(PoisonError::into_inner).get(&tenant).copied()
     }
 
-    /// Remembers the position in a tenant's own history that belongs to `progress`, unless that is about to change.
+    /// Remembers the position in a tenant's own history that belongs to `progress`, unless that has changed since or is
+    /// about to: what is remembered must not stay behind.
     pub fn remember(&self, tenant: TenantId, progress: &Progress, tenant_position: i64) {
-        if !progress.lanes.contains_key(&tenant) {
-            self.known.advance([(tenant, tenant_position)]);
+        let mut known = self.known.positions.write().unwrap_or_else(PoisonError::into_inner);
+        let now = self.progress.borrow();
+        if !now.lanes.contains_key(&tenant) && now.of(tenant) == progress.of(tenant) {
+            let at = known.entry(tenant).or_insert(tenant_position);
+            *at = tenant_position.max(*at);
         }
     }
 

@@ -404,9 +404,8 @@ impl Projector {
         let lanes = self.standings.iter().flat_map(|standing| standing.place.lanes.keys());
         self.known.unknown(lanes);
         let lowest = self.lowest();
-        if self.moved_to < 0 || lowest - self.moved_to > MOVES {
-            self.known.all_unknown();
-        } else if lowest > self.moved_to {
+        let too_far = self.moved_to < 0 || lowest - self.moved_to > MOVES;
+        if !too_far && lowest > self.moved_to {
             let moved = moved(&mut *connection, self.moved_to, lowest).await?;
             let in_lane = |tenant: &TenantId| self.standings.iter().any(|at| at.place.lanes.contains_key(tenant));
             self.known.advance(moved.into_iter().filter(|(tenant, _)| !in_lane(tenant)));
@@ -414,6 +413,10 @@ impl Projector {
         self.moved_to = lowest;
         self.gauges.look(connection, &self.standings, self.head).await?;
         self.report(None);
+        if too_far {
+            // After it was told how far everybody is, or what is looked up meanwhile would be of before.
+            self.known.all_unknown();
+        }
         Ok(())
     }
 

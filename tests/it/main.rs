@@ -25,6 +25,7 @@ mod lists;
 mod log;
 mod passwords;
 mod people;
+mod poison;
 mod postgres;
 mod walk;
 mod world;
