@@ -7,6 +7,7 @@ use sqlx::{Acquire, PgPool};
 
 use super::fact::Told;
 use super::model::{FoldError, Model, Parked, Poison};
+use super::progress::by_tenant;
 use super::runner::is_refusal;
 use super::statement::Statement;
 use crate::aggregates::ids::TenantId;
@@ -82,10 +83,7 @@ async fn parked(
     .bind(&which.id)
     .fetch_all(connection)
     .await?;
-    let parsed = rows
-        .into_iter()
-        .map(|(tenant, id)| Ok((tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?, id)));
-    parsed.collect()
+    by_tenant(rows)
 }
 
 /// One entity: either all that it has to catch up on, or none of it.

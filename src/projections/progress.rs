@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use sqlx::PgPool;
+use sqlx::postgres::PgConnection;
 use tokio::sync::watch;
 
 use crate::aggregates::ids::TenantId;
@@ -116,6 +118,14 @@ impl Projections {
         }
     }
 
+    /// Looks which entities are set aside, after something was put right; by itself it is looked at with every poll.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn look_at_parked(&self, pool: &PgPool) -> sqlx::Result<()> {
+        self.known.look_at_parked(&mut *pool.acquire().await?).await
+    }
+
     /// The ids of a tenant's entities that some projection has set aside; none, nearly always.
     #[must_use]
     pub fn parked_of(&self, tenant: TenantId) -> Option<HashSet<String>> {
@@ -157,11 +167,23 @@ impl Known {
         !self.parked.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    pub(super) fn parked_are(&self, parked: impl IntoIterator<Item = (TenantId, String)>) {
-        let mut by_tenant: HashMap<TenantId, HashSet<String>> = HashMap::new();
-        for (tenant, id) in parked {
-            by_tenant.entry(tenant).or_default().insert(id);
+    /// Looks which entities are set aside.
+    pub(super) async fn look_at_parked(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("select distinct tenant_id, id from parked_entities").fetch_all(connection).await?;
+        let mut parked: HashMap<TenantId, HashSet<String>> = HashMap::new();
+        for (tenant, id) in by_tenant(rows)? {
+            parked.entry(tenant).or_default().insert(id);
         }
-        *self.parked.write().unwrap_or_else(PoisonError::into_inner) = by_tenant;
+        *self.parked.write().unwrap_or_else(PoisonError::into_inner) = parked;
+        Ok(())
     }
+}
+
+/// Rows of tenants, by their ids.
+pub(super) fn by_tenant<T>(rows: Vec<(String, T)>) -> sqlx::Result<Vec<(TenantId, T)>> {
+    let parsed = rows
+        .into_iter()
+        .map(|(tenant, value)| Ok((tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?, value)));
+    parsed.collect()
 }

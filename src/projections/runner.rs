@@ -33,7 +33,7 @@ use uuid::Uuid;
 use super::fact::Told;
 use super::gauges::Gauges;
 use super::model::{Batch, FoldError, Model, Poison};
-use super::progress::{Known, Progress, Projections};
+use super::progress::{Known, Progress, Projections, by_tenant};
 use super::standing::{Lane, Line, MOVED, Member, Place, Standing, opening, standings, step, stop};
 use super::statement::Statement;
 use crate::aggregates::ids::TenantId;
@@ -399,7 +399,7 @@ impl Projector {
             }
         }
         if self.known.is_anything_parked() || self.standings.iter().any(|standing| standing.parked > 0) {
-            self.known.parked_are(parked(connection).await?);
+            self.known.look_at_parked(connection).await?;
         }
         let lanes = self.standings.iter().flat_map(|standing| standing.place.lanes.keys());
         self.known.unknown(lanes);
@@ -422,8 +422,7 @@ impl Projector {
 
     async fn look_at_parked(&mut self) -> sqlx::Result<()> {
         let mut connection = self.pool.acquire().await?;
-        self.known.parked_are(parked(&mut connection).await?);
-        Ok(())
+        self.known.look_at_parked(&mut connection).await
     }
 
     /// Those whose turn it is, and where they stand: everybody who stands at the same place, in turn with those who
@@ -700,13 +699,6 @@ fn last_of_each(entries: &[Entry]) -> HashMap<TenantId, i64> {
     entries.iter().map(|entry| (entry.recorded.tenant_id, entry.recorded.tenant_position)).collect()
 }
 
-/// Every entity that is set aside.
-async fn parked(connection: &mut PgConnection) -> sqlx::Result<Vec<(TenantId, String)>> {
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("select distinct tenant_id, id from parked_entities").fetch_all(connection).await?;
-    by_tenant(rows)
-}
-
 /// How far each tenant of whom there are events after one position, up to another, is in its own history.
 async fn moved(connection: &mut PgConnection, from: i64, to: i64) -> sqlx::Result<Vec<(TenantId, i64)>> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
@@ -717,13 +709,6 @@ async fn moved(connection: &mut PgConnection, from: i64, to: i64) -> sqlx::Resul
     .fetch_all(connection)
     .await?;
     by_tenant(rows)
-}
-
-fn by_tenant<T>(rows: Vec<(String, T)>) -> sqlx::Result<Vec<(TenantId, T)>> {
-    let parsed = rows
-        .into_iter()
-        .map(|(tenant, value)| Ok((tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?, value)));
-    parsed.collect()
 }
 
 /// Whether the database refuses what is written: data that does not fit (class 22) or a rule that it breaks (23).

@@ -18,6 +18,7 @@ mod dependencies;
 mod founder;
 mod house;
 mod isolation;
+mod lanes;
 mod leads;
 mod legacy;
 mod legacy_api;

@@ -71,6 +71,7 @@ async fn unpark(
         FoldError::Database(error) => error.into(),
         other => Problem::internal(other),
     })?;
+    app.projections.look_at_parked(pool).await?;
     let records = unparked.ok_or_else(Problem::not_found)?.into_iter().map(|record| UnparkedRecord {
         tenant_id: record.tenant_id,
         id: record.id,
