@@ -123,7 +123,7 @@ async fn store(app: &App, work: Work) -> anyhow::Result<bool> {
     match work.commit().await {
         Ok(appended) => {
             if let Some(appended) = appended {
-                app.readable(appended.position).await?;
+                app.readable(TenantId::Platform, appended.position).await?;
             }
             Ok(true)
         }

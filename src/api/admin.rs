@@ -2,6 +2,7 @@
 
 mod records;
 mod stats;
+mod unpark;
 
 use std::collections::BTreeMap;
 
@@ -50,6 +51,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(reactivate))
         .merge(records::router())
         .merge(stats::router())
+        .merge(unpark::router())
 }
 
 /// The tenant in a path; one that cannot be an id is no different from one that is nobody's.
@@ -205,13 +207,17 @@ async fn create(
             return Err(problem);
         }
     };
+    let location = format!("/api/admin/tenants/{tenant}");
+    if !receipt.visible() {
+        return Ok(Record::stored(&tenant.to_string(), &receipt).created(&location));
+    }
     let scope = founder.scope(tenant);
     let stored = row_in::<Tenants>(&app, scope, &tenant.to_string()).await?;
     let owner = row_in::<Users>(&app, scope, &FIRST_OWNER.to_string()).await?;
     let invitation = issue(&app, &founder.0, Purpose::Invitation, scope, FIRST_OWNER).await?;
     let version = stored.version;
     let created = Created { tenant: stored.into(), owner: owner.into(), invitation };
-    Ok(Record::read(created, version).after(&receipt).created(&format!("/api/admin/tenants/{tenant}")))
+    Ok(Record::read(created, version).after(&receipt).created(&location))
 }
 
 /// The business and its owner, together or not at all.
@@ -374,6 +380,9 @@ async fn send(
             work.execute::<Tenant>(StreamId::of_tenant(tenant), command).await?;
         }
         if let Some(receipt) = app.commit(&founder.0, work, &mut attempts).await? {
+            if !receipt.visible() {
+                return Ok(Record::stored(&tenant.to_string(), &receipt));
+            }
             return Ok(report(app, founder, tenant).await?.after(&receipt));
         }
     }

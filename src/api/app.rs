@@ -14,8 +14,9 @@ use crate::access::Access;
 use crate::access::secrets::{MasterKey, Purpose};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
-use crate::event_store::{Database, EventStore};
-use crate::projections::{self, Projections, Projector, activity};
+use crate::event_store::reader::{cell_position, tenant_position};
+use crate::event_store::{Database, EventStore, TenantScope};
+use crate::projections::{self, Projections, Projector};
 
 /// Who issues access tokens and whom they are for.
 const ISSUER: &str = "devhub";
@@ -122,28 +123,56 @@ impl App {
         &self.database.cell_of(caller.tenant()).request
     }
 
-    /// Waits until the caller's tenant's read models have taken the event at `position` of its history.
+    /// The position in a tenant's history up to which whatever is read from now on includes everything. The last of
+    /// the registered projections counts; it is never too high.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn position(&self, scope: TenantScope) -> Result<i64, Problem> {
+        let tenant = scope.tenant();
+        if let Some(position) = self.projections.position_of(tenant) {
+            return Ok(position);
+        }
+        let progress = self.projections.progress();
+        let pool = &self.database.cell_of(tenant).request;
+        let position = tenant_position(pool, scope, progress.of(tenant)).await?;
+        self.projections.remember(tenant, &progress, position);
+        Ok(position)
+    }
+
+    /// Waits until the read models have taken the event at `position` of a tenant's history.
     ///
     /// # Errors
     /// `projection_lagging` after two seconds.
-    pub async fn seen(&self, caller: &Caller, position: i64) -> Result<(), Problem> {
+    pub async fn seen(&self, scope: TenantScope, position: i64) -> Result<(), Problem> {
+        let tenant = scope.tenant();
+        if self.projections.position_of(tenant).is_some_and(|known| known >= position) || position <= 0 {
+            return Ok(());
+        }
         let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut progress = self.projections.watch();
+        let pool = &self.database.cell_of(tenant).request;
         loop {
-            let progress = self.projections.progress().position;
-            if activity::reached(self.reader(caller), caller.scope(), position).await? {
-                return Ok(());
+            progress.mark_unchanged();
+            if let Some(stored) = cell_position(pool, scope, position).await? {
+                let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+                let reached = self.projections.reached_of(tenant, stored, left).await;
+                return reached.map_err(|_| Problem::projection_lagging());
             }
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            self.projections.reached(progress + 1, left).await.map_err(|_| Problem::projection_lagging())?;
+            // Nobody has stored it yet: whatever is stored next may be it.
+            match tokio::time::timeout_at(deadline, progress.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(Problem::projection_lagging()),
+            }
         }
     }
 
-    /// Waits until what stands at `position` of the cell's log can be read.
+    /// Waits until what stands of a tenant up to `position` of the cell's log can be read.
     ///
     /// # Errors
     /// `projection_lagging` after two seconds.
-    pub async fn readable(&self, position: i64) -> Result<(), Problem> {
-        self.projections.reached(position, PATIENCE).await.map_err(|_| Problem::projection_lagging())
+    pub async fn readable(&self, tenant: TenantId, position: i64) -> Result<(), Problem> {
+        self.projections.reached_of(tenant, position, PATIENCE).await.map_err(|_| Problem::projection_lagging())
     }
 }
 

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::accepted::Accepted;
 use super::caller::Caller;
 use super::headers::POSITION;
 use super::passwords::acceptable;
@@ -125,7 +126,7 @@ impl SignedIn {
 
 /// Register a business, with its first owner, who is signed in at once.
 #[utoipa::path(post, path = "/api/auth/register-business", security(()), request_body = RegisterBusiness,
-    responses((status = 201, body = SignedIn)))]
+    responses((status = 201, body = SignedIn), (status = 202, body = Accepted)))]
 async fn register_business(
     State(app): State<App>,
     guest: Guest,
@@ -179,6 +180,9 @@ async fn register_business(
             return Err(problem);
         }
     };
+    if !receipt.visible() {
+        return Ok(Accepted::new(tenant.to_string(), &receipt).at("/api/tenant"));
+    }
     let registered = SignedIn::open(&app, &guest, tenant, FIRST_OWNER).await?;
     Ok((StatusCode::CREATED, position(&receipt), [(header::LOCATION, "/api/tenant")], Json(registered)).into_response())
 }

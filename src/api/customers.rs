@@ -10,13 +10,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::Caller;
-use super::headers::{IfMatch, MinPosition};
+use super::headers::IfMatch;
 use super::interactions::{self, InteractionView, Interactions, LogInteraction};
 use super::list::{Field, Kind, ListSpec};
 use super::notes::{self, AddNote, NoteView, Notes};
 use super::page::Page;
 use super::record::{
-    Id, Merge, Noun, Record, answer, await_position, find, find_any, find_to_change, list, list_spec, unchanged_since,
+    Id, Merge, Noun, Record, answer, find, find_any, find_to_change, list, list_spec, unchanged_since,
 };
 use super::write::Attempts;
 use super::{App, Json, Problem, invoices, users};
@@ -26,7 +26,6 @@ use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Address, CustomerStatus, Email, Patch, Phone, Text};
 use crate::event_store::Work;
 use crate::event_store::append::Condition;
-use crate::projections::activity;
 use crate::projections::customers::CustomerRow;
 use crate::projections::row::Stored;
 
@@ -196,13 +195,7 @@ pub struct RegisterCustomer {
 
 /// List customers.
 #[utoipa::path(get, path = "/api/customers", responses((status = 200, body = Page<CustomerView>)))]
-async fn list_customers(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    uri: Uri,
-) -> Result<Page<CustomerView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn list_customers(caller: Caller, State(app): State<App>, uri: Uri) -> Result<Page<CustomerView>, Problem> {
     list::<Customers>(&app, &caller, &uri).await
 }
 
@@ -239,13 +232,7 @@ async fn register(
 /// Read a customer. One that was merged into another can still be read, since leads and invoices name it.
 #[utoipa::path(get, path = "/api/customers/{id}", params(("id" = CustomerId, Path)),
     responses((status = 200, body = CustomerView)))]
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    Id(id): Id<CustomerId>,
-) -> Result<Record<CustomerView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn read(caller: Caller, State(app): State<App>, Id(id): Id<CustomerId>) -> Result<Record<CustomerView>, Problem> {
     let found = find_any::<Customers>(&app, &caller, &id.to_string()).await?;
     if found.deleted && found.stored.row.merged_into.is_none() {
         return Err(Problem::not_found());
@@ -280,9 +267,9 @@ async fn delete(
     loop {
         find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &[]).await?;
         let mut work = app.begin(&caller);
-        app.readable(app.head()).await?;
+        app.readable(caller.tenant(), app.head()).await?;
         // Known before the invoices are read: whatever is sent after it makes this decide again.
-        let after = activity::position(app.reader(&caller), caller.scope()).await?;
+        let after = app.position(caller.scope()).await?;
         let customers = with_absorbed(&work, id).await?;
         let has_unpaid_invoice = invoices::any_outstanding(&app, &caller, &customers).await?;
         work.require(Condition { after, event_types: &["InvoiceSent"] });
@@ -435,11 +422,9 @@ async fn merge(
 async fn list_interactions(
     caller: Caller,
     State(app): State<App>,
-    min_position: MinPosition,
     Id(id): Id<CustomerId>,
     uri: Uri,
 ) -> Result<Page<InteractionView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
     find::<Customers>(&app, &caller, &id.to_string()).await?;
     interactions::list_of(&app, caller.scope(), interactions::Of::Customer(id), &uri).await
 }
@@ -463,11 +448,9 @@ async fn log_interaction(
 async fn list_notes(
     caller: Caller,
     State(app): State<App>,
-    min_position: MinPosition,
     Id(id): Id<CustomerId>,
     uri: Uri,
 ) -> Result<Page<NoteView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
     find::<Customers>(&app, &caller, &id.to_string()).await?;
     notes::list_of(&app, caller.scope(), caller.own_user(), id, &uri).await
 }

@@ -11,11 +11,10 @@ use utoipa_axum::routes;
 
 use super::caller::Caller;
 use super::customers::Customers;
-use super::headers::MinPosition;
 use super::leads::Leads;
 use super::list::{Field, Kind, ListQuery, ListScope, ListSpec, Visibility};
 use super::page::Page;
-use super::record::{Found, Id, Noun, Record, await_position, find, list_spec, row};
+use super::record::{Found, Id, Noun, Record, find, list_spec, row};
 use super::write::Attempts;
 use super::{App, Json, Problem};
 use crate::aggregates::customer::{Customer, CustomerCommand};
@@ -305,10 +304,8 @@ pub async fn log_on_customer(
 async fn read(
     caller: Caller,
     State(app): State<App>,
-    min_position: MinPosition,
     Id(id): Id<InteractionId>,
 ) -> Result<Record<InteractionView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
     let (stored, _) = visible(&app, &caller, id).await?;
     let version = stored.version;
     Ok(Record::read(stored.into(), version))

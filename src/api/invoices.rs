@@ -11,11 +11,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::Caller;
-use super::headers::{IfMatch, MinPosition};
+use super::headers::IfMatch;
 use super::list::{Field, Kind, ListQuery, ListSpec, WorkedOut};
 use super::page::Page;
 use super::projects::Projects;
-use super::record::{Id, Merge, Noun, Record, View, answer, await_position, find, find_to_change, list, list_spec};
+use super::record::{Id, Merge, Noun, Record, View, answer, find, find_to_change, list, list_spec};
 use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers};
@@ -268,13 +268,7 @@ pub struct DraftInvoice {
 
 /// List invoices. `status=overdue` finds those that were sent and are past their date.
 #[utoipa::path(get, path = "/api/invoices", responses((status = 200, body = Page<InvoiceView>)))]
-async fn list_invoices(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    uri: Uri,
-) -> Result<Page<InvoiceView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn list_invoices(caller: Caller, State(app): State<App>, uri: Uri) -> Result<Page<InvoiceView>, Problem> {
     list::<Invoices>(&app, &caller, &uri).await
 }
 
@@ -344,13 +338,7 @@ async fn rely_on(
 /// Read an invoice.
 #[utoipa::path(get, path = "/api/invoices/{id}", params(("id" = InvoiceId, Path)),
     responses((status = 200, body = InvoiceView)))]
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    Id(id): Id<InvoiceId>,
-) -> Result<Record<InvoiceView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn read(caller: Caller, State(app): State<App>, Id(id): Id<InvoiceId>) -> Result<Record<InvoiceView>, Problem> {
     let found = find::<Invoices>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(InvoiceView::on(found.stored, app.today()), version))

@@ -10,13 +10,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::Caller;
-use super::headers::{IfMatch, MinPosition};
+use super::headers::IfMatch;
 use super::interactions::{self, InteractionView, LogInteraction};
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
-use super::record::{
-    Id, Merge, Noun, Record, answer, await_position, find, find_any, find_to_change, list, unchanged_since,
-};
+use super::record::{Id, Merge, Noun, Record, answer, find, find_any, find_to_change, list, unchanged_since};
 use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers, users};
@@ -227,13 +225,7 @@ pub struct CaptureLead {
 
 /// List leads.
 #[utoipa::path(get, path = "/api/leads", responses((status = 200, body = Page<LeadView>)))]
-async fn list_leads(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    uri: Uri,
-) -> Result<Page<LeadView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn list_leads(caller: Caller, State(app): State<App>, uri: Uri) -> Result<Page<LeadView>, Problem> {
     list::<Leads>(&app, &caller, &uri).await
 }
 
@@ -283,13 +275,7 @@ async fn capture(
 
 /// Read a lead.
 #[utoipa::path(get, path = "/api/leads/{id}", params(("id" = LeadId, Path)), responses((status = 200, body = LeadView)))]
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    Id(id): Id<LeadId>,
-) -> Result<Record<LeadView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn read(caller: Caller, State(app): State<App>, Id(id): Id<LeadId>) -> Result<Record<LeadView>, Problem> {
     let found = find::<Leads>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(found.stored.into(), version))
@@ -533,11 +519,9 @@ async fn reopen(
 async fn list_interactions(
     caller: Caller,
     State(app): State<App>,
-    min_position: MinPosition,
     Id(id): Id<LeadId>,
     uri: Uri,
 ) -> Result<Page<InteractionView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
     find::<Leads>(&app, &caller, &id.to_string()).await?;
     interactions::list_of(&app, caller.scope(), interactions::Of::Lead(id), &uri).await
 }

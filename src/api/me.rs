@@ -7,8 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::Caller;
-use super::headers::MinPosition;
-use super::record::{await_position, row_in};
+use super::record::row_in;
 use super::support::Mode;
 use super::tenant::{PlanView, TenantView, Tenants, plan};
 use super::users::{UserView, Users};
@@ -75,8 +74,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Read who is calling, what they may do, and what the plan allows.
 #[utoipa::path(get, path = "/api/me", responses((status = 200, body = Me)))]
-async fn me(caller: Caller, State(app): State<App>, min_position: MinPosition) -> Result<Json<Me>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn me(caller: Caller, State(app): State<App>) -> Result<Json<Me>, Problem> {
     let user = row_in::<Users>(&app, TenantScope::of(caller.home), &caller.user.to_string()).await?;
     let tenant = row_in::<Tenants>(&app, caller.scope(), &caller.tenant().to_string()).await?;
     let visible = |(name, module, action)| {

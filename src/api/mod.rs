@@ -4,12 +4,14 @@
 //! request id, log, limits ─► who is calling ─► answered before? ─► handler ─► command or query ─► answer
 //! ```
 
+pub mod accepted;
 pub mod admin;
 pub mod api_keys;
 pub mod app;
 pub mod auth;
 pub mod body;
 pub mod caller;
+pub mod consistency;
 pub mod context;
 pub mod customers;
 pub mod events;
@@ -107,6 +109,7 @@ pub fn router(app: &App) -> anyhow::Result<Router> {
     let document = openapi::complete(&api, &lists())?;
     let api = router
         .layer(from_fn_with_state(app.clone(), idempotency::answer_once))
+        .layer(from_fn_with_state(app.clone(), consistency::consistent))
         .layer(from_fn_with_state(app.clone(), caller::authenticate))
         .with_state(app.clone())
         .merge(problem::routes())

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 use utoipa::{PartialSchema as _, ToSchema as _};
 
+use super::accepted::Accepted;
 use super::list::ListSpec;
 use super::problem::ProblemDetails;
 
@@ -36,9 +37,12 @@ pub fn complete(api: &OpenApi, lists: &[(&str, &ListSpec)]) -> Result<Value, ser
     let mut schemas = components.remove("schemas").and_then(into_object).unwrap_or_default();
     let mut own = vec![(ProblemDetails::name().into_owned(), ProblemDetails::schema())];
     ProblemDetails::schemas(&mut own);
+    own.push((Accepted::name().into_owned(), Accepted::schema()));
     for (name, schema) in own {
         schemas.insert(name, serde_json::to_value(schema)?);
     }
+
+    schemas.values_mut().for_each(lagging);
 
     let mut paths = take_object(&mut document, "paths");
     let taken = repeated_ids(&paths);
@@ -167,6 +171,16 @@ impl Place<'_> {
     fn responses(&self, operation: &mut Map<String, Value>, public: bool) -> Result<(), serde_json::Error> {
         let kinds = self.problems(operation, public);
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return Ok(()) };
+        // Whatever answers the record that it wrote may have to say that it cannot be read yet.
+        let record = |response: &Value| examples::is_record(response, self.schemas);
+        if self.is_write() && ["200", "201"].iter().any(|status| responses.get(*status).is_some_and(record)) {
+            responses.entry("202").or_insert_with(|| {
+                json!({
+                    "description": "Stored, and not readable yet. It is not to be sent again.",
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Accepted"}}},
+                })
+            });
+        }
         for (status, content) in problems::responses(&kinds)? {
             let response = responses.entry(status).or_insert_with(|| json!({}));
             let Some(response) = response.as_object_mut() else { continue };
@@ -205,15 +219,22 @@ impl Place<'_> {
         if !status.starts_with('2') || !self.is_api() {
             return headers;
         }
+        if !public {
+            let position = if self.is_write() {
+                "The position in the business's history that this write reached; of one that changed nothing, as of a read."
+            } else {
+                "The position in the business's history up to which this answer includes everything."
+            };
+            headers.push(("DevHub-Position", position, "integer"));
+        }
         if self.is_write() && !public {
-            headers.push(("DevHub-Position", "The position in the business's log that this write reached.", "integer"));
             headers.push((
                 "Idempotent-Replayed",
                 "`true` where the answer was stored by an earlier request.",
                 "string",
             ));
         }
-        if status == "201" {
+        if matches!(status, "201" | "202") {
             headers.push(("Location", "The address of what was made.", "string"));
         }
         if examples::is_record(response, self.schemas) {
@@ -223,6 +244,20 @@ impl Place<'_> {
             headers.push(("Link", "The next page, as `rel=\"next\"`.", "string"));
         }
         headers
+    }
+}
+
+/// A record can lag behind its history; then it says so.
+fn lagging(schema: &mut Value) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    if properties.contains_key("id") && properties.contains_key("version") {
+        let degraded = json!({
+            "type": "boolean",
+            "default": false,
+            "description": "`true` where the record lags behind its history, because something of that could not be \
+                            taken in; absent otherwise.",
+        });
+        properties.entry("degraded").or_insert(degraded);
     }
 }
 

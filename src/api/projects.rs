@@ -11,12 +11,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::Caller;
-use super::headers::{IfMatch, MinPosition};
+use super::headers::IfMatch;
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
 use super::record::{
-    Id, Ids, Merge, Noun, Record, View, answer, await_position, find, find_any, find_to_change, list, list_spec,
-    unchanged_since,
+    Id, Ids, Merge, Noun, Record, View, answer, find, find_any, find_to_change, list, list_spec, unchanged_since,
 };
 use super::shown::money;
 use super::write::Attempts;
@@ -240,13 +239,7 @@ pub struct ChangeProject {
 
 /// List projects.
 #[utoipa::path(get, path = "/api/projects", responses((status = 200, body = Page<ProjectView>)))]
-async fn list_projects(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    uri: Uri,
-) -> Result<Page<ProjectView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn list_projects(caller: Caller, State(app): State<App>, uri: Uri) -> Result<Page<ProjectView>, Problem> {
     list::<Projects>(&app, &caller, &uri).await
 }
 
@@ -306,13 +299,7 @@ fn role_of(role: Option<Text<100>>) -> Result<Text<100>, Problem> {
 /// Read a project.
 #[utoipa::path(get, path = "/api/projects/{id}", params(("id" = ProjectId, Path)),
     responses((status = 200, body = ProjectView)))]
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    Id(id): Id<ProjectId>,
-) -> Result<Record<ProjectView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn read(caller: Caller, State(app): State<App>, Id(id): Id<ProjectId>) -> Result<Record<ProjectView>, Problem> {
     let found = find::<Projects>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(ProjectView::on(found.stored, app.today()), version))

@@ -13,10 +13,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 use utoipa::ToSchema;
 
+use super::accepted::Accepted;
 use super::caller::Caller;
-use super::headers::{IfMatch, MinPosition, POSITION, etag};
+use super::headers::{IfMatch, POSITION, etag};
 use super::list::{ListQuery, ListSpec};
 use super::page::Page;
+use super::problem::ProblemKind;
 use super::write::Receipt;
 use super::{App, Json, Problem, body};
 use crate::aggregates::ids::InvalidId;
@@ -233,7 +235,14 @@ pub fn list_spec<N: Noun>() -> &'static ListSpec {
 pub struct Record<V> {
     status: StatusCode,
     headers: HeaderMap,
-    view: V,
+    content: Content<V>,
+}
+
+#[derive(Debug)]
+enum Content<V> {
+    Shown(V),
+    /// It is stored, and cannot be read yet.
+    Stored(Accepted),
 }
 
 impl<V> Record<V> {
@@ -242,7 +251,14 @@ impl<V> Record<V> {
     pub fn read(view: V, version: i64) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, etag(u64::try_from(version).unwrap_or(0)));
-        Self { status: StatusCode::OK, headers, view }
+        Self { status: StatusCode::OK, headers, content: Content::Shown(view) }
+    }
+
+    /// What was written, which cannot be read yet.
+    #[must_use]
+    pub fn stored(id: &str, receipt: &Receipt) -> Self {
+        let content = Content::Stored(Accepted::new(id, receipt));
+        Self { status: StatusCode::ACCEPTED, headers: HeaderMap::new(), content }.after(receipt)
     }
 
     /// With `DevHub-Position` of the write that made it so.
@@ -257,7 +273,9 @@ impl<V> Record<V> {
     /// As a new record, which stands at `location`.
     #[must_use]
     pub fn created(mut self, location: &str) -> Self {
-        self.status = StatusCode::CREATED;
+        if matches!(self.content, Content::Shown(_)) {
+            self.status = StatusCode::CREATED;
+        }
         if let Ok(location) = HeaderValue::try_from(location) {
             self.headers.insert(header::LOCATION, location);
         }
@@ -267,21 +285,33 @@ impl<V> Record<V> {
 
 impl<V: Serialize> IntoResponse for Record<V> {
     fn into_response(self) -> Response {
-        (self.status, self.headers, Json(self.view)).into_response()
+        match self.content {
+            Content::Shown(view) => (self.status, self.headers, Json(view)).into_response(),
+            Content::Stored(accepted) => (self.status, self.headers, Json(accepted)).into_response(),
+        }
     }
 }
 
-/// What a write answers: the record as it is now.
+/// What a write answers: the record as it is now; that it is stored, if the read models have not taken it yet, or have
+/// set it aside before it began.
 ///
 /// # Errors
-/// `projection_lagging` if the read models have not taken the write yet; it is stored all the same.
+/// `not_found` if nothing was written and there is no such record.
 pub async fn answer<N: Noun>(
     app: &App,
     caller: &Caller,
     id: &str,
     receipt: &Receipt,
 ) -> Result<Record<N::View>, Problem> {
-    let stored = row::<N>(app, caller, id).await?;
+    if !receipt.visible() {
+        return Ok(Record::stored(id, receipt));
+    }
+    let stored = match row::<N>(app, caller, id).await {
+        Err(problem) if problem.kind() == ProblemKind::NotFound && receipt.changed() => {
+            return Ok(Record::stored(id, receipt));
+        }
+        found => found?,
+    };
     let version = stored.version;
     Ok(Record::read(N::View::on(stored, app.today()), version).after(receipt))
 }
@@ -387,15 +417,6 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<App> for Merge<T> {
         let fields = serde_json::from_slice::<Map<String, Value>>(&bytes).unwrap_or_default();
         Ok(Self { patch, fields: fields.into_iter().map(|(name, _)| name).collect() })
     }
-}
-
-/// Waits until what the request has seen elsewhere can be read here.
-///
-/// # Errors
-/// `projection_lagging` after two seconds.
-pub async fn await_position(app: &App, caller: &Caller, MinPosition(wanted): MinPosition) -> Result<(), Problem> {
-    let Some(wanted) = wanted.and_then(|wanted| i64::try_from(wanted).ok()) else { return Ok(()) };
-    app.seen(caller, wanted).await
 }
 
 /// What a patch sets, if it sets it; clearing is told apart by the caller.

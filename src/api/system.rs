@@ -39,6 +39,10 @@ pub struct Health {
     /// What holds the read models up.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
+    /// The projections that have stopped; the others go on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    stopped: Vec<String>,
 }
 
 /// Whether the process runs.
@@ -65,15 +69,24 @@ async fn ready(State(app): State<App>) -> Response {
         .fetch_one(&cell.founder)
         .await;
     let progress = app.projections.progress();
+    // A tenant who has much to read has a lane of its own, and is nobody else's lag.
     let lag = head.as_ref().map_or(0, |head| (head - progress.position).max(0));
-    let ok = head.is_ok() && progress.failure.is_none() && lag <= READY_LAG;
+    let stopped: Vec<String> = progress.stopped.iter().map(|(projection, _)| projection.clone()).collect();
+    let ok = head.is_ok() && progress.failure.is_none() && stopped.is_empty() && lag <= READY_LAG;
+    // The reason can quote an event; it stands in the log and in the founder's view.
+    let failure = match (progress.failure, stopped.as_slice()) {
+        (Some(_), _) => Some("the read models have stopped; the log says why".to_owned()),
+        (None, []) => None,
+        (None, names) => Some(format!("the read models of {} have stopped; the log says why", names.join(", "))),
+    };
     let health = Health {
         status: if ok { "ok" } else { "unavailable" },
         version: env!("CARGO_PKG_VERSION"),
         database: head.is_ok(),
         position: progress.position,
         lag,
-        failure: progress.failure.map(|_| "the read models have stopped; the log says why".to_owned()),
+        failure,
+        stopped,
     };
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()

@@ -9,10 +9,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::Caller;
-use super::headers::{IfMatch, MinPosition};
+use super::headers::IfMatch;
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
-use super::record::{Merge, Noun, Record, answer, await_position, row, unchanged_since};
+use super::record::{Merge, Noun, Record, answer, row, unchanged_since};
 use super::support::{self, SupportSessionView};
 use super::write::Attempts;
 use super::{App, Problem};
@@ -194,9 +194,8 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Read one's own business, with its plan and how much of it is used.
 #[utoipa::path(get, path = "/api/tenant", responses((status = 200, body = OwnTenant)))]
-async fn read(caller: Caller, State(app): State<App>, min_position: MinPosition) -> Result<Record<OwnTenant>, Problem> {
+async fn read(caller: Caller, State(app): State<App>) -> Result<Record<OwnTenant>, Problem> {
     caller.require(Tenants::READ)?;
-    await_position(&app, &caller, min_position).await?;
     let stored = row::<Tenants>(&app, &caller, &caller.tenant().to_string()).await?;
     let version = stored.version;
     Ok(Record::read(OwnTenant { tenant: stored.into(), plan: plan(&app, caller.scope()).await? }, version))
@@ -228,12 +227,7 @@ async fn change(
 /// List the visits of the platform's founder: when, why, and for what.
 #[utoipa::path(get, path = "/api/tenant/support-sessions",
     responses((status = 200, body = Page<SupportSessionView>)))]
-async fn list_support_sessions(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-) -> Result<Page<SupportSessionView>, Problem> {
+async fn list_support_sessions(caller: Caller, State(app): State<App>) -> Result<Page<SupportSessionView>, Problem> {
     caller.require(Tenants::READ)?;
-    await_position(&app, &caller, min_position).await?;
     support::sessions_of(&app, caller.scope()).await.map(Page::whole)
 }

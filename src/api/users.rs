@@ -13,13 +13,11 @@ use uuid::Uuid;
 
 use super::auth::{position, reason};
 use super::caller::Caller;
-use super::headers::{IfMatch, MinPosition};
+use super::headers::IfMatch;
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
 use super::passwords::{OneTimeToken, issue};
-use super::record::{
-    Found, Id, Merge, Noun, Record, answer, await_position, find, list, list_spec, row, unchanged_since,
-};
+use super::record::{Found, Id, Merge, Noun, Record, answer, find, list, list_spec, row, unchanged_since};
 use super::tenant::seats_used;
 use super::write::Attempts;
 use super::{App, Json, Problem};
@@ -32,7 +30,6 @@ use crate::aggregates::tenant::Tenant;
 use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
 use crate::event_store::{Condition, StreamId, Work};
-use crate::projections::activity;
 use crate::projections::row::Stored;
 use crate::projections::users::UserRow;
 
@@ -163,13 +160,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// List users.
 #[utoipa::path(get, path = "/api/users", responses((status = 200, body = Page<UserView>)))]
-async fn list_users(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    uri: Uri,
-) -> Result<Page<UserView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn list_users(caller: Caller, State(app): State<App>, uri: Uri) -> Result<Page<UserView>, Problem> {
     list::<Users>(&app, &caller, &uri).await
 }
 
@@ -237,6 +228,10 @@ async fn invite(
         }
     };
     let id = receipt.id(0).unwrap_or_default();
+    if !receipt.visible() {
+        // Whoever cannot be read yet is invited again once they can be.
+        return Ok(Record::stored(id, &receipt).created(&format!("/api/users/{id}")));
+    }
     let stored = row::<Users>(&app, &caller, id).await?;
     let version = stored.version;
     let user = id.parse().map_err(Problem::internal)?;
@@ -261,13 +256,7 @@ async fn invite_again(caller: Caller, State(app): State<App>, Id(id): Id<UserId>
 
 /// Read a user.
 #[utoipa::path(get, path = "/api/users/{id}", params(("id" = UserId, Path)), responses((status = 200, body = UserView)))]
-async fn read(
-    caller: Caller,
-    State(app): State<App>,
-    min_position: MinPosition,
-    Id(id): Id<UserId>,
-) -> Result<Record<UserView>, Problem> {
-    await_position(&app, &caller, min_position).await?;
+async fn read(caller: Caller, State(app): State<App>, Id(id): Id<UserId>) -> Result<Record<UserView>, Problem> {
     let found = find::<Users>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(found.stored.into(), version))
@@ -567,7 +556,7 @@ pub(super) fn may_give(caller: &Caller, role: Role, grants: &Grants, before: &Pe
 
 /// That the plan has a seat left; if others take one at the same moment, it is asked again.
 async fn require_seat(app: &App, caller: &Caller, work: &mut Work) -> Result<(), Problem> {
-    let after = activity::position(app.reader(caller), caller.scope()).await?;
+    let after = app.position(caller.scope()).await?;
     let tenant = app.store.streams().load::<Tenant>(&StreamId::of_tenant(caller.tenant())).await?.state;
     let Some(limit) = tenant.seat_limit() else { return Ok(()) };
     let used = u64::try_from(seats_used(app, caller.scope()).await?).unwrap_or(0);
@@ -587,7 +576,7 @@ async fn other_owners(
     user: UserId,
     relied_on: &'static [&'static str],
 ) -> Result<u32, Problem> {
-    let after = activity::position(app.reader(caller), caller.scope()).await?;
+    let after = app.position(caller.scope()).await?;
     work.require(Condition { after, event_types: relied_on });
     let owners: i64 = sqlx::query_scalar(
         "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)

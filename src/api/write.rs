@@ -38,6 +38,7 @@ impl Attempts {
 #[derive(Debug, Clone, Default)]
 pub struct Receipt {
     appended: Option<Appended>,
+    lagging: bool,
 }
 
 impl Receipt {
@@ -51,6 +52,18 @@ impl Receipt {
     #[must_use]
     pub fn position(&self) -> Option<HeaderValue> {
         self.appended.as_ref().map(|appended| HeaderValue::from(appended.tenant_position))
+    }
+
+    /// The same as a number.
+    #[must_use]
+    pub fn tenant_position(&self) -> Option<i64> {
+        self.appended.as_ref().map(|appended| appended.tenant_position)
+    }
+
+    /// Whether what was written can be read. If not, what is read is not yet what was written.
+    #[must_use]
+    pub fn visible(&self) -> bool {
+        !self.lagging
     }
 
     /// Whether anything changed.
@@ -104,6 +117,7 @@ impl App {
         work: Work,
         attempts: &mut Attempts,
     ) -> Result<Option<Receipt>, Problem> {
+        let tenant = work.scope().tenant();
         match work.commit().await {
             Ok(None) => Ok(Some(Receipt::default())),
             Ok(Some(appended)) => {
@@ -111,14 +125,14 @@ impl App {
                     key.taken();
                 }
                 // What is stored is stored: a read model that lags makes the answer poorer, not the write undone.
-                let _ = self.readable(appended.position).await;
-                Ok(Some(Receipt { appended: Some(appended) }))
+                let lagging = self.readable(tenant, appended.position).await.is_err();
+                Ok(Some(Receipt { appended: Some(appended), lagging }))
             }
             Err(AppendError::Conflict(what)) => {
                 attempts.made += 1;
                 // What was decided on may be older than what can be read by now.
                 let head = self.head();
-                let _ = self.readable(head).await;
+                let _ = self.readable(tenant, head).await;
                 if attempts.made < attempts.most {
                     return Ok(None);
                 }

@@ -9,6 +9,7 @@ mod openapi;
 mod samples;
 mod serve;
 mod telemetry;
+mod unpark;
 
 use std::process::ExitCode;
 
@@ -75,6 +76,11 @@ enum Command {
     #[command(after_help = "Examples:\n  devhub load --connections 64 --seconds 60\n  \
                             devhub load --mix read=1 --format json")]
     Load(load::LoadSettings),
+    /// Look after the read models.
+    Projections {
+        #[command(subcommand)]
+        command: unpark::ProjectionsCommand,
+    },
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -89,6 +95,7 @@ pub async fn run() -> ExitCode {
         Command::Samples => samples::run(&data).await,
         Command::Legacy { command } => legacy::run(&data, command).await,
         Command::Load(settings) => load::run(settings).await,
+        Command::Projections { command } => unpark::run(&data, command).await,
         Command::Openapi => openapi::run(),
     };
     match done {

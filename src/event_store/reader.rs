@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, Row};
+use sqlx::{FromRow, PgExecutor, PgPool, Row};
 
 use super::envelope::Recorded;
+use super::scope::TenantScope;
+use crate::aggregates::ids::TenantId;
 
 /// The columns that make a [`Recorded`], for statements on `events`.
 pub const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
@@ -68,19 +70,64 @@ impl<'r> FromRow<'r, PgRow> for Entry {
     }
 }
 
-/// What projections need of up to `limit` events after `position`, in the cell's order; nothing is ever skipped.
+const ENTRY_COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, \
+     payload::text as payload, metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id, tenant_id, \
+     position, tenant_position, event_id, occurred_at, recorded_at";
+
+/// What projections need of up to `limit` events after `position` and not after `last`, in the cell's order, but for
+/// those of some tenants; nothing else is ever skipped.
 ///
 /// # Errors
 /// The database's, or an event that cannot be read.
-pub async fn entries_after(db: impl PgExecutor<'_>, position: i64, limit: i64) -> sqlx::Result<Vec<Entry>> {
-    sqlx::query_as(
-        "select aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
-                metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id, tenant_id, position,
-                tenant_position, event_id, occurred_at, recorded_at
-         from events where position > $1 order by position limit $2",
-    )
+pub async fn entries_between(
+    db: impl PgExecutor<'_>,
+    (position, last): (i64, i64),
+    but_for: &[String],
+    limit: i64,
+) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as(&format!(
+        "select {ENTRY_COLUMNS} from events
+         where position > $1 and position <= $2 and tenant_id <> all($3) order by position limit $4"
+    ))
     .bind(position)
+    .bind(last)
+    .bind(but_for)
     .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// The same of one tenant, after a position of its own history.
+///
+/// # Errors
+/// The database's, or an event that cannot be read.
+pub async fn entries_of(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    tenant_position: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as(&format!(
+        "select {ENTRY_COLUMNS} from events
+         where tenant_id = $1 and tenant_position > $2 order by tenant_position limit $3"
+    ))
+    .bind(tenant.to_string())
+    .bind(tenant_position)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// The same of the events of one tenant at these positions of the cell's log, in order.
+///
+/// # Errors
+/// The database's, or an event that cannot be read.
+pub async fn entries_at(db: impl PgExecutor<'_>, tenant: TenantId, positions: &[i64]) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as(&format!(
+        "select {ENTRY_COLUMNS} from events where tenant_id = $1 and position = any($2) order by position"
+    ))
+    .bind(tenant.to_string())
+    .bind(positions)
     .fetch_all(db)
     .await
 }
@@ -95,4 +142,40 @@ pub async fn events_after(db: impl PgExecutor<'_>, position: i64, limit: i64) ->
         .bind(limit)
         .fetch_all(db)
         .await
+}
+
+/// The position in a tenant's history of its last event up to `position` of the cell's log; 0 if there is none.
+///
+/// # Errors
+/// The database's.
+pub async fn tenant_position(pool: &PgPool, scope: TenantScope, position: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select coalesce(max(q.tenant_position), 0)
+         from scope cross join lateral (
+             select tenant_position from events where tenant_id = scope.tenant_id and position <= $2
+             order by tenant_position desc limit 1
+         ) q",
+    )
+    .bind(scope.tenant().to_string())
+    .bind(position)
+    .fetch_one(pool)
+    .await
+}
+
+/// The position in the cell's log of an event of a tenant's history; none if it has not happened.
+///
+/// # Errors
+/// The database's.
+pub async fn cell_position(pool: &PgPool, scope: TenantScope, tenant_position: i64) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select q.position from scope cross join lateral (
+             select position from events where tenant_id = scope.tenant_id and tenant_position = $2 limit 1
+         ) q",
+    )
+    .bind(scope.tenant().to_string())
+    .bind(tenant_position)
+    .fetch_optional(pool)
+    .await
 }

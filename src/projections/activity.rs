@@ -2,13 +2,12 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
 
-use super::fact::Fact;
-use super::model::{FoldError, Model};
+use super::fact::Told;
+use super::model::{Batch, FoldError, Model};
 use super::statement::{Columns, Statement};
-use crate::event_store::{Recorded, TenantScope};
+use crate::event_store::Recorded;
 
 /// The activity.
 pub struct Activity;
@@ -19,10 +18,14 @@ impl Model for Activity {
         "activity"
     }
 
-    async fn fold(&mut self, _: &mut PgConnection, facts: &[Fact], statement: &mut Statement) -> Result<(), FoldError> {
-        let mut rows: Vec<&Recorded> = facts.iter().map(|fact| &fact.recorded).collect();
-        // One event can mean several facts; it happened once.
-        rows.dedup_by_key(|recorded| recorded.position);
+    async fn fold(
+        &mut self,
+        _: &mut PgConnection,
+        batch: Batch<'_>,
+        statement: &mut Statement,
+    ) -> Result<usize, FoldError> {
+        // What surrounds an event is enough: one that cannot be read has happened all the same.
+        let rows: Vec<&Recorded> = batch.told.iter().filter_map(Told::recorded).collect();
         let mut columns = Columns::default();
         let texts = |of: fn(&Recorded) -> &str| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
         let times = |of: fn(&Recorded) -> DateTime<Utc>| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
@@ -39,34 +42,8 @@ impl Model for Activity {
         columns.add(statement, "recorded_at", times(|row| row.recorded_at))?;
         let (names, values, rows) = (columns.names(), columns.values(), columns.rows());
         statement.part("new_activity", format_args!("insert into activity ({names}) select {values} from ok, {rows}"));
-        Ok(())
+        Ok(0)
     }
 
     fn forget(&mut self) {}
-}
-
-/// The position in the tenant's history up to which everything can be read; 0 if nothing has happened yet.
-///
-/// # Errors
-/// The database's.
-pub async fn position(pool: &PgPool, scope: TenantScope) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
-        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
-         select coalesce(max(q.tenant_position), 0)
-         from scope cross join lateral (
-             select tenant_position from activity where tenant_id = scope.tenant_id
-             order by tenant_position desc limit 1
-         ) q",
-    )
-    .bind(scope.tenant().to_string())
-    .fetch_one(pool)
-    .await
-}
-
-/// Whether everything up to `position` of the tenant's history can be read.
-///
-/// # Errors
-/// The database's.
-pub async fn reached(pool: &PgPool, scope: TenantScope, wanted: i64) -> sqlx::Result<bool> {
-    Ok(position(pool, scope).await? >= wanted)
 }

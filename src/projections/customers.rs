@@ -12,11 +12,11 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, patch_json, text};
-use crate::aggregates::customer::CustomerEvent;
+use crate::aggregates::customer::{Customer, CustomerEvent};
 use crate::aggregates::interaction::Interaction;
 
 row! {
@@ -61,9 +61,13 @@ impl Projection for Customers {
         }
     }
 
-    fn fold(row: Option<CustomerRow>, _: &str, fact: &Fact) -> Option<CustomerRow> {
-        let Event::Customer(event) = &fact.event else { return row };
-        match (row, event) {
+    fn affected(unread: &Unread) -> Affected {
+        Affected::aggregate::<Customer>(unread)
+    }
+
+    fn fold(row: Option<CustomerRow>, _: &str, fact: &Fact) -> Result<Option<CustomerRow>, Poison> {
+        let Event::Customer(event) = &fact.event else { return Ok(row) };
+        Ok(match (row, event) {
             (None, CustomerEvent::Registered { facts, status, owner, from_lead }) => Some(CustomerRow {
                 company: text(facts.company.as_ref()),
                 name: text(facts.name.as_deref()),
@@ -77,9 +81,9 @@ impl Projection for Customers {
                 last_interaction_at: None,
                 deleted_at: None,
             }),
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(row), event) => Some(changed(row, event, fact.recorded.occurred_at)),
-        }
+        })
     }
 }
 

@@ -2,8 +2,10 @@
 
 use cqrs_es::Aggregate;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::aggregates::customer::{Customer, CustomerEvent};
+use crate::aggregates::event_types;
 use crate::aggregates::invoice::{Invoice, InvoiceEvent};
 use crate::aggregates::lead::{Lead, LeadEvent};
 use crate::aggregates::project::{Project, ProjectEvent};
@@ -39,6 +41,82 @@ pub struct Fact {
     pub event: Event,
 }
 
+/// An event of the log and what this version of the program makes of it.
+#[derive(Debug)]
+pub enum Told {
+    /// Usually one fact; after upcasting none, or several.
+    Understood(Vec<Fact>),
+    /// Nothing.
+    Unread(Unread),
+}
+
+/// An event that this version of the program does not understand, as it is stored.
+#[derive(Debug)]
+pub struct Unread {
+    /// Whose, when, by whom, where in the log.
+    pub recorded: Recorded,
+    /// Why it is not understood.
+    pub reason: NotUnderstood,
+    payload: String,
+}
+
+impl Told {
+    /// What an entry of the log means today. An event that no upcaster reads is read straight by its type.
+    #[must_use]
+    pub fn of_entry(entry: Entry) -> Self {
+        let Entry { recorded, payload } = entry;
+        if is_current(&recorded.event_type, &recorded.event_version, UPCASTERS) {
+            return match Event::parse(&recorded.aggregate_type, &payload) {
+                Ok(event) => Self::Understood(vec![Fact { recorded, event }]),
+                Err(error) => Self::unread(recorded, payload, &error),
+            };
+        }
+        match serde_json::from_str(&payload) {
+            Ok(value) => match Fact::read(Recorded { payload: value, ..recorded.clone() }) {
+                Ok(facts) => Self::Understood(facts),
+                Err(reason) => Self::Unread(Unread { recorded, reason, payload }),
+            },
+            Err(error) => Self::unread(recorded, payload, &error),
+        }
+    }
+
+    fn unread(recorded: Recorded, payload: String, error: &dyn std::error::Error) -> Self {
+        let reason = NotUnderstood::new(&recorded, error);
+        Self::Unread(Unread { recorded, reason, payload })
+    }
+
+    /// What surrounds it; none if it means nothing any more.
+    #[must_use]
+    pub fn recorded(&self) -> Option<&Recorded> {
+        match self {
+            Self::Understood(facts) => facts.first().map(|fact| &fact.recorded),
+            Self::Unread(unread) => Some(&unread.recorded),
+        }
+    }
+}
+
+impl Unread {
+    /// What its payload says of a member of the event, as far as that can be told: `{"NoteAdded": {"note": …}}`.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<Value> {
+        let payload: Value = serde_json::from_str(&self.payload).ok()?;
+        payload.as_object()?.values().next()?.get(name).cloned()
+    }
+
+    /// Its type without the aggregate's: `StageChanged` of `LeadStageChanged`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        let event_type = self.recorded.event_type.as_str();
+        event_type.strip_prefix(self.recorded.aggregate_type.as_str()).unwrap_or(event_type)
+    }
+
+    /// Whether there is such a type of event, in whichever version.
+    #[must_use]
+    pub fn is_of_known_type(&self) -> bool {
+        event_types().iter().any(|(_, known, _)| *known == self.recorded.event_type)
+    }
+}
+
 /// An event that this version of the program does not understand.
 #[derive(Debug, thiserror::Error)]
 #[error("event {position} ({event_type}, version {event_version}) is not understood: {reason}")]
@@ -65,22 +143,6 @@ impl NotUnderstood {
 }
 
 impl Fact {
-    /// What an entry of the log means today. An event that no upcaster reads is read straight by its type.
-    ///
-    /// # Errors
-    /// [`NotUnderstood`].
-    pub fn of_entry(entry: Entry) -> Result<Vec<Self>, NotUnderstood> {
-        let Entry { mut recorded, payload } = entry;
-        if is_current(&recorded.event_type, &recorded.event_version, UPCASTERS) {
-            return match Event::parse(&recorded.aggregate_type, &payload) {
-                Ok(event) => Ok(vec![Self { recorded, event }]),
-                Err(error) => Err(NotUnderstood::new(&recorded, &error)),
-            };
-        }
-        recorded.payload = serde_json::from_str(&payload).map_err(|error| NotUnderstood::new(&recorded, &error))?;
-        Self::read(recorded)
-    }
-
     /// What a stored event means today: usually one fact, after upcasting none or several.
     ///
     /// # Errors
@@ -108,7 +170,7 @@ impl Event {
     ///
     /// # Errors
     /// If there is no such aggregate or the payload is none of its events.
-    pub fn decode(aggregate_type: &str, payload: serde_json::Value) -> Result<Self, serde_json::Error> {
+    pub fn decode(aggregate_type: &str, payload: Value) -> Result<Self, serde_json::Error> {
         Self::read(aggregate_type, payload)
     }
 

@@ -7,16 +7,17 @@
 //! | HistoryCarriedOver, Absorbed | makes each of them the customer's too |
 
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate;
 use rust_decimal::Decimal;
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::text;
-use crate::aggregates::customer::CustomerEvent;
+use crate::aggregates::customer::{Customer, CustomerEvent};
 use crate::aggregates::ids::InteractionId;
 use crate::aggregates::interaction::Interaction;
-use crate::aggregates::lead::LeadEvent;
+use crate::aggregates::lead::{Lead, LeadEvent};
 use crate::aggregates::values::{Hours, InteractionStatus, Personal, Text};
 
 row! {
@@ -82,13 +83,31 @@ impl Projection for Interactions {
             .collect()
     }
 
-    fn fold(row: Option<InteractionRow>, id: &str, fact: &Fact) -> Option<InteractionRow> {
-        let Some((_, said)) = said(fact).into_iter().find(|(said_of, _)| said_of.to_string() == id) else { return row };
+    fn affected(unread: &Unread) -> Affected {
+        if ![Customer::TYPE, Lead::TYPE].contains(&unread.recorded.aggregate_type.as_str()) {
+            return Affected::Nothing;
+        }
+        match unread.kind() {
+            "InteractionLogged" | "InteractionScheduled" | "InteractionCompleted" | "InteractionCancelled" => {
+                Affected::called::<InteractionId>(unread.member("id").as_ref())
+            }
+            "HistoryCarriedOver" | "Absorbed" => {
+                Affected::each::<InteractionId>(unread.member("interactions").as_ref())
+            }
+            _ if unread.is_of_known_type() => Affected::Nothing,
+            _ => Affected::Unknown,
+        }
+    }
+
+    fn fold(row: Option<InteractionRow>, id: &str, fact: &Fact) -> Result<Option<InteractionRow>, Poison> {
+        let Some((_, said)) = said(fact).into_iter().find(|(said_of, _)| said_of.to_string() == id) else {
+            return Ok(row);
+        };
         let (customer, lead) = with(fact);
-        match (row, said) {
+        Ok(match (row, said) {
             (None, Said::Begun(interaction)) => Some(begun(&interaction, customer, lead)),
             (None, Said::Carried(interaction)) => Some(begun(interaction, customer, None)),
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(mut row), Said::Carried(_)) => {
                 row.customer_id = customer;
                 Some(row)
@@ -105,7 +124,7 @@ impl Projection for Interactions {
                 Some(row)
             }
             (Some(row), Said::Begun(_)) => Some(row),
-        }
+        })
     }
 }
 

@@ -10,11 +10,11 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, text};
-use crate::aggregates::invoice::{InvoiceChanges, InvoiceEvent, InvoiceFacts};
+use crate::aggregates::invoice::{Invoice, InvoiceChanges, InvoiceEvent, InvoiceFacts};
 use crate::aggregates::values::{InvoiceStatus, Patch};
 
 row! {
@@ -73,15 +73,19 @@ impl Projection for Invoices {
         }
     }
 
-    fn fold(row: Option<InvoiceRow>, id: &str, fact: &Fact) -> Option<InvoiceRow> {
-        let Event::Invoice(event) = &fact.event else { return row };
-        match (row, event) {
+    fn affected(unread: &Unread) -> Affected {
+        Affected::aggregate::<Invoice>(unread)
+    }
+
+    fn fold(row: Option<InvoiceRow>, id: &str, fact: &Fact) -> Result<Option<InvoiceRow>, Poison> {
+        let Event::Invoice(event) = &fact.event else { return Ok(row) };
+        Ok(match (row, event) {
             (None, InvoiceEvent::Drafted { facts }) => {
                 Some(drafted(facts, id, fact.recorded.own_actor().map(str::to_owned)))
             }
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(row), event) => Some(changed(row, event, id, fact.recorded.occurred_at)),
-        }
+        })
     }
 }
 

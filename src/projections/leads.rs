@@ -14,11 +14,11 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, money, patch_json, text};
-use crate::aggregates::lead::{LeadChanges, LeadEvent};
+use crate::aggregates::lead::{Lead, LeadChanges, LeadEvent};
 use crate::aggregates::values::{LeadSource, LeadStage, Patch, Percent};
 
 row! {
@@ -85,13 +85,17 @@ impl Projection for Leads {
         }
     }
 
-    fn fold(row: Option<LeadRow>, _: &str, fact: &Fact) -> Option<LeadRow> {
-        let Event::Lead(event) = &fact.event else { return row };
-        match (row, event) {
+    fn affected(unread: &Unread) -> Affected {
+        Affected::aggregate::<Lead>(unread)
+    }
+
+    fn fold(row: Option<LeadRow>, _: &str, fact: &Fact) -> Result<Option<LeadRow>, Poison> {
+        let Event::Lead(event) = &fact.event else { return Ok(row) };
+        Ok(match (row, event) {
             (None, LeadEvent::Captured { .. }) => captured(event, fact.recorded.occurred_at),
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(row), event) => Some(changed(row, event, fact.recorded.occurred_at)),
-        }
+        })
     }
 }
 

@@ -6,22 +6,29 @@
 pub mod activity;
 pub mod customers;
 pub mod fact;
+mod gauges;
 pub mod interactions;
 pub mod invoices;
 pub mod leads;
 pub mod model;
 pub mod notes;
+pub mod parking;
 pub mod people;
+mod progress;
 pub mod projects;
 pub mod row;
 pub mod runner;
+mod standing;
 pub mod statement;
+pub mod status;
 pub mod tenants;
 pub mod users;
+mod versioned;
 mod write;
 
 pub use fact::{Event, Fact};
-pub use runner::{Lagging, Progress, Projections, Projector};
+pub use progress::{Lagging, Progress, Projections};
+pub use runner::Projector;
 
 use model::{Model, Versioned};
 

@@ -7,12 +7,14 @@
 //! | Absorbed | moves each note to the record that stays |
 
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::text;
-use crate::aggregates::customer::{CustomerEvent, Note};
+use crate::aggregates::customer::{Customer, CustomerEvent, Note};
+use crate::aggregates::ids::NoteId;
 
 row! {
     /// A note.
@@ -53,15 +55,27 @@ impl Projection for Notes {
         }
     }
 
-    fn fold(row: Option<NoteRow>, id: &str, fact: &Fact) -> Option<NoteRow> {
-        let Event::Customer(event) = &fact.event else { return row };
+    fn affected(unread: &Unread) -> Affected {
+        if unread.recorded.aggregate_type != Customer::TYPE {
+            return Affected::Nothing;
+        }
+        match unread.kind() {
+            "NoteAdded" | "NoteEdited" | "NoteRemoved" => Affected::called::<NoteId>(unread.member("id").as_ref()),
+            "Absorbed" => Affected::each::<NoteId>(unread.member("notes").as_ref()),
+            _ if unread.is_of_known_type() => Affected::Nothing,
+            _ => Affected::Unknown,
+        }
+    }
+
+    fn fold(row: Option<NoteRow>, id: &str, fact: &Fact) -> Result<Option<NoteRow>, Poison> {
+        let Event::Customer(event) = &fact.event else { return Ok(row) };
         let customer = fact.recorded.local_id();
-        match (row, event) {
+        Ok(match (row, event) {
             (None, CustomerEvent::NoteAdded { note }) => Some(begun(note, customer)),
             (None, CustomerEvent::Absorbed { notes, .. }) => {
                 notes.iter().find(|note| note.id.to_string() == id).map(|note| begun(note, customer))
             }
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(mut row), CustomerEvent::NoteEdited { changes, .. }) => {
                 changes.title.clone().map(|title| title.to_string()).apply_to(&mut row.title);
                 changes.content.clone().map(|content| content.to_string()).apply_to_required(&mut row.content);
@@ -77,7 +91,7 @@ impl Projection for Notes {
                 Some(row)
             }
             (Some(row), _) => Some(row),
-        }
+        })
     }
 }
 

@@ -13,11 +13,11 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{money, text};
-use crate::aggregates::project::{ProjectEvent, ProjectPatch};
+use crate::aggregates::project::{Project, ProjectEvent, ProjectPatch};
 use crate::aggregates::values::{Hours, Patch, Priority};
 
 row! {
@@ -70,9 +70,13 @@ impl Projection for Projects {
         }
     }
 
-    fn fold(row: Option<ProjectRow>, _: &str, fact: &Fact) -> Option<ProjectRow> {
-        let Event::Project(event) = &fact.event else { return row };
-        match (row, event) {
+    fn affected(unread: &Unread) -> Affected {
+        Affected::aggregate::<Project>(unread)
+    }
+
+    fn fold(row: Option<ProjectRow>, _: &str, fact: &Fact) -> Result<Option<ProjectRow>, Poison> {
+        let Event::Project(event) = &fact.event else { return Ok(row) };
+        Ok(match (row, event) {
             (None, ProjectEvent::Planned { details, status, owner, customers }) => {
                 let (budget, currency) = money(details.budget.as_ref());
                 Some(ProjectRow {
@@ -93,9 +97,9 @@ impl Projection for Projects {
                     deleted_at: None,
                 })
             }
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(row), event) => Some(changed(row, event, fact.recorded.occurred_at)),
-        }
+        })
     }
 }
 

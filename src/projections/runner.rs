@@ -1,17 +1,28 @@
 //! The projector: reads the log in order and keeps the read models, each event counting exactly once.
 //!
 //! ```text
-//! lease ─► checkpoints ─► batch in order ─► fold in memory ─► one statement: rows + checkpoints ─► waiters
+//! lease ─► where everybody stands ─► whose turn ─► batch in order ─► fold in memory ─► one statement ─► waiters
 //! ```
 //!
 //! The statement writes only if the checkpoints are where this process left them. A process that lost its turn
 //! therefore writes nothing, whatever it believes; the lease merely keeps two from trying all the time.
+//!
+//! | what goes wrong | what is done |
+//! |---|---|
+//! | a fold refuses an event | its entity is parked with what follows of it; the rest goes on |
+//! | many are refused at once, or one that no entity can be parked for | that projection stops; the others go on |
+//! | the database refuses a batch | it is halved until the event is found, which is then refused |
+//! | the database fails | everybody tries again |
+//!
+//! Turns go round between projections that stand at different positions, and between the main line and the lanes of
+//! tenants that have more than a batch waiting: whoever does not stand behind such a tenant waits for one batch.
 
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use futures::FutureExt as _;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgListener};
 use tokio::sync::{Notify, watch};
@@ -19,109 +30,85 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::fact::{Fact, NotUnderstood};
-use super::model::{FoldError, Model};
+use super::fact::Told;
+use super::gauges::Gauges;
+use super::model::{Batch, FoldError, Model, Poison};
+use super::progress::{Known, Progress, Projections, by_tenant};
+use super::standing::{Lane, Line, MOVED, Member, Place, Standing, opening, standings, step, stop};
 use super::statement::Statement;
+use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::appender::CHANNEL;
-use crate::event_store::reader::entries_after;
+use crate::event_store::reader::{Entry, entries_between, entries_of};
 
 /// Events folded and written at once.
 const BATCH: i64 = 1_000;
 /// The same when the read models are far behind: the more an entity changes within a batch, the less is written.
 const FAR_BEHIND: i64 = 4_000;
+/// How much of the log the main line looks through at once for events of tenants that have no lane.
+const WINDOW: i64 = 50_000;
+/// The most of the log that is looked through to find out who has moved; beyond, each tenant is looked up when asked.
+const MOVES: i64 = 10_000;
 /// How long a process that has stopped answering keeps others from taking over.
 const LEASE: Duration = Duration::from_secs(5);
 /// How often the log and the checkpoints are looked at when nobody has said that there is something new.
 const POLL: Duration = Duration::from_millis(200);
 /// The pause after a failure.
 const BACK_OFF: Duration = Duration::from_millis(500);
-
-/// How far the read models of a cell are, and whether something holds them up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Progress {
-    /// The position up to which every read model is written.
-    pub position: i64,
-    /// Why they do not move, if they do not.
-    pub failure: Option<String>,
-}
-
-/// The handle through which commands wait for their effect and health checks look.
-#[derive(Debug, Clone)]
-pub struct Projections {
-    progress: watch::Receiver<Progress>,
-}
-
-/// The read models did not come so far in time.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the read models are at {at}, not yet at {wanted}")]
-pub struct Lagging {
-    /// How far they are.
-    pub at: i64,
-    /// How far they should be.
-    pub wanted: i64,
-}
-
-impl Projections {
-    /// Waits until every read model has taken the event at `position`.
-    ///
-    /// # Errors
-    /// [`Lagging`] after `limit`.
-    pub async fn reached(&self, position: i64, limit: Duration) -> Result<(), Lagging> {
-        let mut progress = self.progress.clone();
-        let reached = progress.wait_for(|progress| progress.position >= position);
-        match tokio::time::timeout(limit, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Lagging { at: self.progress.borrow().position, wanted: position }),
-        }
-    }
-
-    /// How far they are.
-    #[must_use]
-    pub fn progress(&self) -> Progress {
-        self.progress.borrow().clone()
-    }
-}
+/// How often a projection that has stopped is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a round came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum RoundError {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    #[error(transparent)]
-    Fold(#[from] FoldError),
-    #[error(transparent)]
-    NotUnderstood(#[from] NotUnderstood),
+    #[error("a statement cannot be written down: {0}")]
+    Encode(sqlx::error::BoxDynError),
+    /// A projection cannot go on from where it is.
+    #[error("{} has stopped: {reason}", member.name)]
+    Stopped { member: Member, reason: String },
 }
 
-/// A batch that is ready to be written.
-struct Batch {
-    statement: Statement,
-    from: i64,
-    to: i64,
+impl From<sqlx::error::BoxDynError> for RoundError {
+    fn from(error: sqlx::error::BoxDynError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+/// What a statement does if it is written.
+#[derive(Debug, Clone)]
+struct Step {
+    members: Vec<Member>,
+    line: Line,
+    events: usize,
+    /// How far each tenant comes in its own history.
+    tenants: HashMap<TenantId, i64>,
     /// Every projection takes part in it.
     everybody: bool,
     /// It is as large as it may be, so there will be more.
     full: bool,
+    /// Some entity is set aside.
+    parks: bool,
 }
 
-/// What there is to write.
+/// What there is to do.
 enum Prepared {
-    Batch(Batch),
+    Batch(Statement, Step),
     /// There is nothing new.
-    Idle(i64),
-    /// Another process writes; it is here.
-    Elsewhere(i64),
+    Idle,
+    /// Another process writes.
+    Elsewhere,
+    /// Things are different now: look again.
+    Again,
 }
 
 /// What a round did.
 enum Round {
-    /// Wrote up to here; there may be more.
-    Wrote(i64),
-    /// There is nothing new.
-    Idle(i64),
-    /// Another process writes; it is here.
-    Elsewhere(i64),
+    /// Wrote something; there may be more.
+    Wrote,
+    /// There is nothing new, or another process writes.
+    Rest,
 }
 
 /// Feeds the read models of one cell.
@@ -132,11 +119,24 @@ pub struct Projector {
     models: Vec<Box<dyn Model>>,
     owner: Uuid,
     leased_until: Option<Instant>,
-    /// Where this process left the checkpoints; what the models remember holds only there.
-    left_at: Option<i64>,
-    /// The batch after that, if it was made ready while that was written.
-    next: Option<Batch>,
+    /// Where everybody stands, as far as this process knows, and where the log ends.
+    standings: Vec<Standing>,
+    head: i64,
+    /// Where this process left each projection; what its model remembers holds only there.
+    left: HashMap<String, Place>,
+    /// The batch after the last one, if it was made ready while that was written.
+    next: Option<(Statement, Step)>,
+    /// Counts the turns between those who stand at different positions, and between the main line and the lanes.
+    turns: (usize, usize),
+    /// How many events at once, after the database refused some.
+    careful: Option<i64>,
+    /// When each projection that has stopped was tried last.
+    tried: HashMap<String, Instant>,
+    /// The position up to which it is known how far each tenant is.
+    moved_to: i64,
     progress: watch::Sender<Progress>,
+    known: Arc<Known>,
+    gauges: Gauges,
 }
 
 impl Projector {
@@ -151,11 +151,28 @@ impl Projector {
         stop: watch::Receiver<bool>,
     ) -> (Projections, JoinHandle<()>) {
         let (progress, watched) = watch::channel(Progress::default());
-        let owner = Uuid::from_u128(u128::from_be_bytes(random()));
-        let projector =
-            Self { pool, cell, clock, models, owner, leased_until: None, left_at: None, next: None, progress };
+        let known = Arc::new(Known::default());
+        let projector = Self {
+            pool,
+            cell,
+            clock,
+            models,
+            owner: Uuid::from_u128(u128::from_be_bytes(random())),
+            leased_until: None,
+            standings: Vec::new(),
+            head: 0,
+            left: HashMap::new(),
+            next: None,
+            turns: (0, 0),
+            careful: None,
+            tried: HashMap::new(),
+            moved_to: -1,
+            progress,
+            known: Arc::clone(&known),
+            gauges: Gauges::default(),
+        };
         let task = tokio::spawn(projector.run(head, stop));
-        (Projections { progress: watched }, task)
+        (Projections { progress: watched, known }, task)
     }
 
     async fn run(mut self, mut head: watch::Receiver<i64>, mut stop: watch::Receiver<bool>) {
@@ -163,22 +180,19 @@ impl Projector {
         let listener = tokio::spawn(listen(self.pool.clone(), Arc::clone(&news)));
         while !*stop.borrow() {
             let pause = match self.round().await {
-                Ok(Round::Wrote(position)) => {
-                    self.report(position, None);
+                Ok(Round::Wrote) => {
+                    self.report(None);
                     continue;
                 }
-                Ok(Round::Idle(position) | Round::Elsewhere(position)) => {
-                    self.report(position, None);
+                Ok(Round::Rest) => {
+                    self.report(None);
                     POLL
                 }
-                Err(error) => {
-                    self.forget();
-                    let position = self.progress.borrow().position;
-                    if self.report(position, Some(error.to_string())) {
-                        tracing::error!(%error, position, "the read models stopped at {position}: {error}");
-                    }
-                    BACK_OFF
-                }
+                Err(RoundError::Stopped { member, reason }) => match self.stopped(&member, &reason).await {
+                    Ok(()) => continue,
+                    Err(error) => self.failed(&error.into()),
+                },
+                Err(error) => self.failed(&error),
             };
             tokio::select! {
                 _ = head.changed() => {}
@@ -197,11 +211,26 @@ impl Projector {
         }
     }
 
+    fn failed(&mut self, error: &RoundError) -> Duration {
+        self.forget();
+        let position = self.progress.borrow().position;
+        if self.report(Some(error.to_string())) {
+            tracing::error!(%error, position, "the read models stopped at {position}: {error}");
+        }
+        BACK_OFF
+    }
+
     /// Tells whoever waits. True if that was news.
-    fn report(&self, position: i64, failure: Option<String>) -> bool {
-        metrics::gauge!("projection_position").set(position as f64);
-        metrics::gauge!("projection_failed").set(f64::from(u8::from(failure.is_some())));
-        let next = Progress { position, failure };
+    fn report(&mut self, failure: Option<String>) -> bool {
+        self.gauges.show(&self.standings, self.head, failure.is_some());
+        let mut lanes: BTreeMap<TenantId, i64> = BTreeMap::new();
+        for (tenant, lane) in self.standings.iter().flat_map(|standing| &standing.place.lanes) {
+            let at = lanes.entry(*tenant).or_insert(lane.position);
+            *at = lane.position.min(*at);
+        }
+        let stopped =
+            self.standings.iter().filter_map(|standing| Some((standing.name.clone(), standing.stopped.clone()?)));
+        let next = Progress { position: self.lowest(), lanes, stopped: stopped.collect(), failure };
         self.progress.send_if_modified(|progress| {
             let news = *progress != next;
             *progress = next;
@@ -209,10 +238,19 @@ impl Projector {
         })
     }
 
+    /// The position of the last in the line of registered projections.
+    fn lowest(&self) -> i64 {
+        self.standings.iter().map(|standing| standing.place.position).min().unwrap_or(0)
+    }
+
     fn forget(&mut self) {
         self.leased_until = None;
-        self.left_at = None;
+        self.forget_rows();
+    }
+
+    fn forget_rows(&mut self) {
         self.next = None;
+        self.left.clear();
         for model in &mut self.models {
             model.forget();
         }
@@ -221,84 +259,417 @@ impl Projector {
     /// One batch: made ready, unless it is already, and written. If it is full, the next one is made ready meanwhile;
     /// otherwise the next one does better to wait for what is still to come.
     async fn round(&mut self) -> Result<Round, RoundError> {
-        let batch = match self.next.take() {
-            Some(batch) => batch,
-            None => match self.prepare().await? {
-                Prepared::Batch(batch) => batch,
-                Prepared::Idle(position) => return Ok(Round::Idle(position)),
-                Prepared::Elsewhere(position) => return Ok(Round::Elsewhere(position)),
-            },
+        let (statement, step) = match self.next_batch().await? {
+            Prepared::Batch(statement, step) => (statement, step),
+            Prepared::Again => return Ok(Round::Wrote),
+            Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
         };
-        let Batch { statement, from, to, everybody, full } = batch;
-        let following = everybody && full;
         let writing = tokio::spawn(write(self.pool.clone(), statement));
-        let next = if following { self.prepare_after(to).await } else { Ok(None) };
-        let written = writing.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))??;
-        if !written {
-            self.forget();
-            return Ok(Round::Elsewhere(from));
+        let next = self.prepare_after(&step).await;
+        match writing.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))? {
+            Ok(true) => {}
+            Ok(false) => {
+                self.forget();
+                return Ok(Round::Rest);
+            }
+            Err(error) if is_refusal(&error) => {
+                self.forget_rows();
+                return self.refused(step, &error).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.careful = self.careful.map(|most| most * 2).filter(|most| *most < BATCH);
+        self.made(&step);
+        if step.parks {
+            self.look_at_parked().await?;
         }
         match next {
-            Ok(next) => {
-                self.left_at = Some(to);
-                self.next = next;
-            }
+            Ok(next) => self.next = next,
             // What is written is written. The next round meets the failure again, and reports it.
-            Err(_) => self.forget(),
+            Err(_) => self.forget_rows(),
         }
-        Ok(Round::Wrote(if everybody { to } else { self.progress.borrow().position }))
+        Ok(Round::Wrote)
     }
 
-    /// Takes the lease if it has to, looks where the checkpoints are, reads and folds.
+    /// The batch that was made ready ahead, unless that would let somebody wait behind a tenant who has much to read.
+    async fn next_batch(&mut self) -> Result<Prepared, RoundError> {
+        if let Some((statement, step)) = self.next.take() {
+            let Line::Main { to, .. } = step.line else { return Ok(Prepared::Batch(statement, step)) };
+            let mut connection = self.pool.acquire().await?;
+            if !step.full || self.crowding(&mut connection, &step.tenants, to).await?.is_empty() {
+                return Ok(Prepared::Batch(statement, step));
+            }
+            self.forget_rows();
+        }
+        self.prepare().await
+    }
+
+    /// Takes the lease if it has to, looks where everybody stands, and makes the batch ready of whoever's turn it is.
     async fn prepare(&mut self) -> Result<Prepared, RoundError> {
         let mut connection = self.pool.acquire().await?;
-        if !self.hold_lease(&mut connection).await? {
-            return Ok(Prepared::Elsewhere(self.lowest_checkpoint(&mut connection).await?));
+        let mine = self.hold_lease(&mut connection).await?;
+        self.look(&mut connection).await?;
+        if !mine {
+            return Ok(Prepared::Elsewhere);
         }
-        let checkpoints = self.checkpoints(&mut connection).await?;
-        let from = checkpoints.iter().map(|(_, position)| *position).min().unwrap_or(0);
-        if self.left_at != Some(from) {
-            self.models.iter_mut().for_each(|model| model.forget());
+        let Some((members, place)) = self.whose_turn() else { return Ok(Prepared::Idle) };
+        let lane = self.lane_whose_turn(&place);
+        if let Some((tenant, from)) = lane {
+            let entries = entries_of(&mut *connection, tenant, from.tenant_position, self.most(BATCH)).await?;
+            let found = entries.len();
+            let entries: Vec<Entry> =
+                entries.into_iter().take_while(|entry| entry.recorded.position <= place.position).collect();
+            // Fewer than there may be, or some beyond the main line: there are no more before it.
+            let ends = entries.len() < found || (found as u64) < self.most(BATCH).unsigned_abs();
+            let to = entries.last().map_or(from, |entry| Lane {
+                position: entry.recorded.position,
+                tenant_position: entry.recorded.tenant_position,
+            });
+            let line = Line::Lane { tenant, from, to, main: place.position, ends };
+            return self.fold(&mut connection, members, line, entries, !ends, None).await;
         }
-        // Projections that are behind the others catch up first, alone, and no further than to them.
-        let ahead = checkpoints.iter().map(|(_, position)| *position).filter(|position| *position > from).min();
-        let limit = ahead.map_or(BATCH, |ahead| BATCH.min(ahead - from));
-        let members: Vec<String> =
-            checkpoints.into_iter().filter(|(_, position)| *position == from).map(|(name, _)| name).collect();
-        let batch = self.fold(&mut connection, &members, from, limit).await?;
-        Ok(batch.map_or(Prepared::Idle(from), Prepared::Batch))
+        // Those who are behind others come no further than to them, to go on together.
+        let ahead =
+            self.standings.iter().map(|standing| standing.place.position).filter(|at| *at > place.position).min();
+        let but_for: Vec<String> = place.lanes.keys().map(ToString::to_string).collect();
+        let mut last = ahead.unwrap_or(i64::MAX);
+        if !but_for.is_empty() {
+            last = last.min(self.head).min(place.position + WINDOW);
+        }
+        let most = self.most(BATCH);
+        let from = place.position;
+        let entries = entries_between(&mut *connection, (from, last), &but_for, most).await?;
+        let full = (entries.len() as u64) >= most.unsigned_abs();
+        if full && ahead.is_none() && self.careful.is_none() {
+            let seen = last_of_each(&entries);
+            let to = entries.last().map_or(from, |entry| entry.recorded.position);
+            let crowding = self.crowding(&mut connection, &seen, to).await?;
+            if !crowding.is_empty() {
+                self.open_lanes(&mut connection, members, from, &entries, &crowding).await?;
+                return Ok(Prepared::Again);
+            }
+        }
+        let to = match entries.last() {
+            Some(entry) if full || but_for.is_empty() => entry.recorded.position,
+            _ if but_for.is_empty() => return Ok(Prepared::Idle),
+            _ => last,
+        };
+        let line = Line::Main { from, to, but_for };
+        self.fold(&mut connection, members, line, entries, full, None).await
     }
 
-    /// The batch after one that is being written: the checkpoints will be at `from`, or it will not be written.
-    async fn prepare_after(&mut self, from: i64) -> Result<Option<Batch>, RoundError> {
+    /// The batch after one that is being written: everybody will be where that leads, or it will not be written. Only
+    /// where nothing else can come in between.
+    async fn prepare_after(&mut self, step: &Step) -> Result<Option<(Statement, Step)>, RoundError> {
+        let Line::Main { to: from, but_for, .. } = &step.line else { return Ok(None) };
+        if !step.everybody || !step.full || !but_for.is_empty() || self.careful.is_some() {
+            return Ok(None);
+        }
         let mut connection = self.pool.acquire().await?;
         if !self.hold_lease(&mut connection).await? {
             return Ok(None);
         }
-        let everybody: Vec<String> = self.models.iter().map(|model| model.name().to_owned()).collect();
-        self.fold(&mut connection, &everybody, from, FAR_BEHIND).await
+        let entries = entries_between(&mut *connection, (*from, i64::MAX), &[], FAR_BEHIND).await?;
+        let Some(to) = entries.last().map(|entry| entry.recorded.position) else { return Ok(None) };
+        let full = (entries.len() as u64) >= FAR_BEHIND.unsigned_abs();
+        if full && !self.crowding(&mut connection, &last_of_each(&entries), to).await?.is_empty() {
+            return Ok(None);
+        }
+        let line = Line::Main { from: *from, to, but_for: Vec::new() };
+        match self.fold(&mut connection, step.members.clone(), line, entries, full, None).await? {
+            Prepared::Batch(statement, step) => Ok(Some((statement, step))),
+            Prepared::Idle | Prepared::Elsewhere | Prepared::Again => Ok(None),
+        }
     }
 
-    /// Reads up to `limit` events after `from`, which is where the checkpoints of `members` are, and folds them.
+    /// How many events at once, of `most`.
+    fn most(&self, most: i64) -> i64 {
+        self.careful.map_or(most, |careful| careful.min(most))
+    }
+
+    /// Where everybody stands, who is parked, and how far each tenant is. What a model remembers of another place is
+    /// forgotten.
+    async fn look(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        let names: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
+        (self.standings, self.head) = standings(&mut *connection, &self.cell, &names, self.clock.now()).await?;
+        for standing in &self.standings {
+            if self.left.get(&standing.name) != Some(&standing.place) {
+                self.left.remove(&standing.name);
+                self.models.iter_mut().filter(|model| model.name() == standing.name).for_each(|model| model.forget());
+            }
+        }
+        if self.known.is_anything_parked() || self.standings.iter().any(|standing| standing.parked > 0) {
+            self.known.look_at_parked(connection).await?;
+        }
+        let lanes = self.standings.iter().flat_map(|standing| standing.place.lanes.keys());
+        self.known.unknown(lanes);
+        let lowest = self.lowest();
+        let too_far = self.moved_to < 0 || lowest - self.moved_to > MOVES;
+        if !too_far && lowest > self.moved_to {
+            let moved = moved(&mut *connection, self.moved_to, lowest).await?;
+            let in_lane = |tenant: &TenantId| self.standings.iter().any(|at| at.place.lanes.contains_key(tenant));
+            self.known.advance(moved.into_iter().filter(|(tenant, _)| !in_lane(tenant)));
+        }
+        self.moved_to = lowest;
+        self.gauges.look(connection, &self.standings, self.head).await?;
+        self.report(None);
+        if too_far {
+            // After it was told how far everybody is, or what is looked up meanwhile would be of before.
+            self.known.all_unknown();
+        }
+        Ok(())
+    }
+
+    async fn look_at_parked(&mut self) -> sqlx::Result<()> {
+        let mut connection = self.pool.acquire().await?;
+        self.known.look_at_parked(&mut connection).await
+    }
+
+    /// Those whose turn it is, and where they stand: everybody who stands at the same place, in turn with those who
+    /// stand elsewhere, if there is anything to do for them. Projections that have stopped are tried again at times.
+    fn whose_turn(&mut self) -> Option<(Vec<Member>, Place)> {
+        let mut groups: Vec<(Place, bool, Vec<Member>)> = Vec::new();
+        for standing in &self.standings {
+            let stopped = standing.stopped.is_some();
+            let tried = self.tried.get(&standing.name).is_some_and(|tried| tried.elapsed() < AGAIN);
+            let nothing = standing.place.position >= self.head && standing.place.lanes.is_empty();
+            if nothing || (stopped && tried) {
+                continue;
+            }
+            let member = Member { name: standing.name.clone(), generation: standing.place.generation };
+            let alike = groups.iter_mut().find(|(place, was_stopped, _)| {
+                *was_stopped == stopped
+                    && place.position == standing.place.position
+                    && place.lanes == standing.place.lanes
+            });
+            match alike {
+                Some((.., members)) => members.push(member),
+                None => groups.push((standing.place.clone(), stopped, vec![member])),
+            }
+        }
+        self.turns.0 = self.turns.0.wrapping_add(1);
+        let turn = self.turns.0.checked_rem(groups.len())?;
+        let (place, stopped, members) = groups.swap_remove(turn);
+        if stopped {
+            self.tried.extend(members.iter().map(|member| (member.name.clone(), Instant::now())));
+        }
+        Some((members, place))
+    }
+
+    /// The lane whose turn it is; none if it is the main line's.
+    fn lane_whose_turn(&mut self, place: &Place) -> Option<(TenantId, Lane)> {
+        let lanes = place.lanes.len();
+        if lanes == 0 {
+            return None;
+        }
+        self.turns.1 = self.turns.1.wrapping_add(1);
+        if self.turns.1.is_multiple_of(2) && place.position < self.head {
+            return None;
+        }
+        let turn = (self.turns.1 / 2) % lanes;
+        place.lanes.iter().nth(turn).map(|(tenant, lane)| (*tenant, *lane))
+    }
+
+    /// The tenants who have more than a batch waiting after `to` while others wait as well; none if nobody stands
+    /// behind them. `seen` says how far each comes until there.
+    async fn crowding(
+        &self,
+        connection: &mut PgConnection,
+        seen: &HashMap<TenantId, i64>,
+        to: i64,
+    ) -> sqlx::Result<Vec<TenantId>> {
+        let tenants: Vec<String> = seen.keys().map(ToString::to_string).collect();
+        let ends: Vec<(String, i64, i64)> = sqlx::query_as(
+            "select t.tenant_id,
+                    (select e.tenant_position from events e where e.tenant_id = t.tenant_id
+                     order by e.tenant_position desc limit 1),
+                    (select h.position from cell_head h where h.cell = $2)
+             from unnest($1::text[]) as t (tenant_id)",
+        )
+        .bind(tenants)
+        .bind(&*self.cell)
+        .fetch_all(connection)
+        .await?;
+        let mut waiting = ends.first().map_or(0, |(.., head)| head - to);
+        let mut crowding = Vec::new();
+        for (tenant, end, _) in &ends {
+            let tenant = tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            let left = end - seen.get(&tenant).copied().unwrap_or(*end);
+            if left > BATCH {
+                crowding.push(tenant);
+                waiting -= left;
+            }
+        }
+        if crowding.len() < 2 && waiting <= 0 {
+            crowding.clear();
+        }
+        Ok(crowding)
+    }
+
+    /// Gives tenants lanes of their own from `from`, where the members are; `entries` are the first after that.
+    async fn open_lanes(
+        &mut self,
+        connection: &mut PgConnection,
+        members: Vec<Member>,
+        from: i64,
+        entries: &[Entry],
+        crowding: &[TenantId],
+    ) -> Result<(), RoundError> {
+        let first = |tenant: &TenantId| {
+            let first = entries.iter().find(|entry| entry.recorded.tenant_id == *tenant)?;
+            Some((*tenant, first.recorded.tenant_position - 1))
+        };
+        let tenants: Vec<(TenantId, i64)> = crowding.iter().filter_map(first).collect();
+        let (text, arguments) = opening(&members, from, &tenants)?.ending(MOVED);
+        let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(connection).await?;
+        if moved > 0 {
+            for (tenant, _) in &tenants {
+                tracing::info!(%tenant, from, "{tenant} has much to read and is read in a lane of its own from {from}");
+            }
+            let opened = tenants
+                .iter()
+                .map(|(tenant, tenant_position)| (*tenant, Lane { position: from, tenant_position: *tenant_position }));
+            self.move_members(&members, |place| {
+                place.lanes.extend(opened.clone());
+                place.generation += 1;
+            });
+        }
+        Ok(())
+    }
+
+    /// Folds a batch for the members.
     async fn fold(
         &mut self,
         connection: &mut PgConnection,
-        members: &[String],
-        from: i64,
-        limit: i64,
-    ) -> Result<Option<Batch>, RoundError> {
-        let entries = entries_after(&mut *connection, from, limit).await?;
-        let full = entries.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-        let Some(to) = entries.last().map(|entry| entry.recorded.position) else { return Ok(None) };
-        let mut facts = Vec::with_capacity(entries.len());
-        for entry in entries {
-            facts.extend(Fact::of_entry(entry)?);
+        members: Vec<Member>,
+        line: Line,
+        entries: Vec<Entry>,
+        full: bool,
+        refused: Option<&Poison>,
+    ) -> Result<Prepared, RoundError> {
+        let (tenants, events) = (last_of_each(&entries), entries.len());
+        let refused = refused.and_then(|poison| Some((entries.first()?.recorded.position, poison)));
+        let told: Vec<Told> = entries.into_iter().map(Told::of_entry).collect();
+        let now = self.clock.now();
+        let mut statement = step(&members, &line, now)?;
+        let mut parks = false;
+        for model in &mut self.models {
+            let Some(member) = members.iter().find(|member| member.name == model.name()) else { continue };
+            let batch = Batch { told: &told, refused, now };
+            let folded = AssertUnwindSafe(model.fold(connection, batch, &mut statement)).catch_unwind().await;
+            match folded.unwrap_or_else(|panic| Err(FoldError::Stopped(panicked(&*panic)))) {
+                Ok(parked) => parks |= parked > 0,
+                Err(FoldError::Database(error)) => return Err(error.into()),
+                Err(error) => {
+                    return Err(RoundError::Stopped { member: member.clone(), reason: error.to_string() });
+                }
+            }
         }
-        let mut statement = conditional(members, from, to, self.clock.now())?;
-        for model in self.models.iter_mut().filter(|model| members.iter().any(|name| name == model.name())) {
-            model.fold(connection, &facts, &mut statement).await?;
+        let everybody = members.len() == self.models.len();
+        Ok(Prepared::Batch(statement, Step { members, line, events, tenants, everybody, full, parks }))
+    }
+
+    /// A step was written.
+    fn made(&mut self, step: &Step) {
+        match &step.line {
+            Line::Main { from, to, .. } => {
+                self.move_members(&step.members, |place| place.position = *to);
+                if step.everybody && self.moved_to == *from {
+                    self.moved_to = *to;
+                    self.known.advance(step.tenants.clone());
+                }
+            }
+            Line::Lane { tenant, to, ends, .. } => {
+                self.move_members(&step.members, |place| {
+                    if *ends {
+                        place.lanes.remove(tenant);
+                        place.generation += 1;
+                    } else {
+                        place.lanes.insert(*tenant, *to);
+                    }
+                });
+                if step.everybody {
+                    self.known.advance(step.tenants.clone());
+                }
+            }
         }
-        Ok(Some(Batch { statement, from, to, everybody: members.len() == self.models.len(), full }))
+    }
+
+    fn move_members(&mut self, members: &[Member], moved: impl Fn(&mut Place)) {
+        for standing in &mut self.standings {
+            if members.iter().any(|member| member.name == standing.name) {
+                moved(&mut standing.place);
+                if standing.stopped.take().is_some() {
+                    tracing::info!(projection = standing.name, "{} goes on", standing.name);
+                }
+                self.left.insert(standing.name.clone(), standing.place.clone());
+            }
+        }
+    }
+
+    /// The database did not take a batch: half of it next time, until one event is left, which is then refused by
+    /// whichever projection's row it makes impossible.
+    async fn refused(&mut self, step: Step, error: &sqlx::Error) -> Result<Round, RoundError> {
+        if step.events > 1 {
+            self.careful = i64::try_from(step.events / 2).ok();
+            return Ok(Round::Wrote);
+        }
+        tracing::warn!(%error, "the database refuses what an event makes of a row: {error}");
+        self.careful = None;
+        for member in &step.members {
+            self.alone(member, &step.line).await?;
+        }
+        Ok(Round::Wrote)
+    }
+
+    /// One projection takes one event, and if the database refuses what becomes of it, the projection refuses it.
+    async fn alone(&mut self, member: &Member, line: &Line) -> Result<(), RoundError> {
+        let mut poison: Option<Poison> = None;
+        loop {
+            let mut connection = self.pool.acquire().await?;
+            let entries = match line {
+                Line::Main { from, to, but_for } => entries_between(&mut *connection, (*from, *to), but_for, 1).await?,
+                Line::Lane { tenant, from, .. } => {
+                    entries_of(&mut *connection, *tenant, from.tenant_position, 1).await?
+                }
+            };
+            let members = vec![member.clone()];
+            let prepared = self.fold(&mut connection, members, line.clone(), entries, false, poison.as_ref()).await?;
+            drop(connection);
+            let Prepared::Batch(statement, step) = prepared else { return Ok(()) };
+            match write(self.pool.clone(), statement).await {
+                Ok(true) => {
+                    self.made(&step);
+                    return if step.parks { Ok(self.look_at_parked().await?) } else { Ok(()) };
+                }
+                Ok(false) => {
+                    self.forget();
+                    return Ok(());
+                }
+                Err(error) if is_refusal(&error) && poison.is_none() => {
+                    self.forget_rows();
+                    poison = Some(Poison::new(&format!("the database refuses it: {error}")));
+                }
+                Err(error) if is_refusal(&error) => {
+                    let reason = format!("the database refuses it: {error}");
+                    return Err(RoundError::Stopped { member: member.clone(), reason });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A projection cannot go on: it says so, and the others go on without it.
+    async fn stopped(&mut self, member: &Member, reason: &str) -> sqlx::Result<()> {
+        self.forget_rows();
+        self.tried.insert(member.name.clone(), Instant::now());
+        let news = !self.standings.iter().any(|at| at.name == member.name && at.stopped.as_deref() == Some(reason));
+        let mut connection = self.pool.acquire().await?;
+        if stop(&mut connection, member, reason, self.clock.now()).await? && news {
+            let projection = &member.name;
+            tracing::error!(projection, reason, "the read model {projection} has stopped: {reason}");
+        }
+        Ok(())
     }
 
     /// Whether this process is the one that writes, for the time being.
@@ -321,65 +692,39 @@ impl Projector {
         self.leased_until = held.then(|| now + LEASE);
         Ok(held)
     }
-
-    /// The checkpoint of every registered projection; one that never ran is at 0.
-    async fn checkpoints(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
-        let names: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
-        let known = read_checkpoints(connection, &names).await?;
-        if known.len() == names.len() {
-            return Ok(known);
-        }
-        sqlx::query(
-            "insert into projection_checkpoints (projection, position, updated_at)
-             select unnest($1::text[]), 0, $2 on conflict do nothing",
-        )
-        .bind(&names)
-        .bind(self.clock.now())
-        .execute(&mut *connection)
-        .await?;
-        read_checkpoints(connection, &names).await
-    }
-
-    async fn lowest_checkpoint(&self, connection: &mut PgConnection) -> sqlx::Result<i64> {
-        let checkpoints = self.checkpoints(connection).await?;
-        Ok(checkpoints.into_iter().map(|(_, position)| position).min().unwrap_or(0))
-    }
 }
 
-async fn read_checkpoints(connection: &mut PgConnection, names: &[&str]) -> sqlx::Result<Vec<(String, i64)>> {
-    sqlx::query_as("select projection, position from projection_checkpoints where projection = any($1)")
-        .bind(names)
-        .fetch_all(connection)
-        .await
+/// The last position of each tenant in its own history, among these.
+fn last_of_each(entries: &[Entry]) -> HashMap<TenantId, i64> {
+    entries.iter().map(|entry| (entry.recorded.tenant_id, entry.recorded.tenant_position)).collect()
 }
 
-/// The statement that moves the checkpoints from `from` to `to`; whatever is added to it over `ok` is written only if
-/// they are there.
-fn conditional(projections: &[String], from: i64, to: i64, now: DateTime<Utc>) -> Result<Statement, FoldError> {
-    let mut statement = Statement::default();
-    let [names, from, to, now] =
-        [statement.bind(projections)?, statement.bind(from)?, statement.bind(to)?, statement.bind(now)?];
-    statement.part(
-        "mine",
-        format_args!(
-            "select projection from projection_checkpoints
-             where projection = any({names}) and position = {from} order by projection for update"
-        ),
-    );
-    statement.part("ok", format_args!("select 1 as ok where (select count(*) from mine) = cardinality({names})"));
-    statement.part(
-        "moved",
-        format_args!(
-            "update projection_checkpoints c set position = {to}, updated_at = {now} from ok
-             where c.projection = any({names}) returning 1"
-        ),
-    );
-    Ok(statement)
+/// How far each tenant of whom there are events after one position, up to another, is in its own history.
+async fn moved(connection: &mut PgConnection, from: i64, to: i64) -> sqlx::Result<Vec<(TenantId, i64)>> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "select tenant_id, max(tenant_position) from events where position > $1 and position <= $2 group by tenant_id",
+    )
+    .bind(from)
+    .bind(to)
+    .fetch_all(connection)
+    .await?;
+    by_tenant(rows)
+}
+
+/// Whether the database refuses what is written: data that does not fit (class 22) or a rule that it breaks (23).
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}
+
+/// What a panic outside a fold said.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    format!("the program failed on a batch: {}", super::versioned::told_of(panic))
 }
 
 /// Writes the rows and moves the checkpoints. False: they were elsewhere, nothing is written.
 async fn write(pool: PgPool, statement: Statement) -> sqlx::Result<bool> {
-    let (text, arguments) = statement.ending("select count(*) from moved");
+    let (text, arguments) = statement.ending(MOVED);
     let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(&pool).await?;
     Ok(moved > 0)
 }

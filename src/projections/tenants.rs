@@ -9,11 +9,11 @@
 
 use serde_json::{Map, Value};
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, patch_json, text};
-use crate::aggregates::tenant::TenantEvent;
+use crate::aggregates::tenant::{Tenant, TenantEvent};
 use crate::aggregates::values::TenantStatus;
 
 row! {
@@ -60,9 +60,13 @@ impl Projection for Tenants {
         }
     }
 
-    fn fold(row: Option<TenantRow>, _: &str, fact: &Fact) -> Option<TenantRow> {
-        let Event::Tenant(event) = &fact.event else { return row };
-        match (row, event) {
+    fn affected(unread: &Unread) -> Affected {
+        Affected::aggregate::<Tenant>(unread)
+    }
+
+    fn fold(row: Option<TenantRow>, _: &str, fact: &Fact) -> Result<Option<TenantRow>, Poison> {
+        let Event::Tenant(event) = &fact.event else { return Ok(row) };
+        Ok(match (row, event) {
             (None, TenantEvent::Registered { facts, region, plan, seat_limit, .. }) => Some(TenantRow {
                 business_name: facts.business_name.to_string(),
                 business_email: facts.business_email.to_string(),
@@ -77,9 +81,9 @@ impl Projection for Tenants {
                 status: TenantStatus::Active.to_string(),
                 suspended_reason: None,
             }),
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(row), event) => Some(changed(row, event)),
-        }
+        })
     }
 }
 

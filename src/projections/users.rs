@@ -10,11 +10,11 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::fact::{Event, Fact};
-use super::model::{Projection, Touched};
+use super::fact::{Event, Fact, Unread};
+use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, text};
-use crate::aggregates::user::{UserEvent, UserFacts};
+use crate::aggregates::user::{User, UserEvent, UserFacts};
 use crate::aggregates::values::UserStatus;
 
 row! {
@@ -58,16 +58,20 @@ impl Projection for Users {
         }
     }
 
-    fn fold(row: Option<UserRow>, _: &str, fact: &Fact) -> Option<UserRow> {
-        let Event::User(event) = &fact.event else { return row };
-        match (row, event) {
+    fn affected(unread: &Unread) -> Affected {
+        Affected::aggregate::<User>(unread)
+    }
+
+    fn fold(row: Option<UserRow>, _: &str, fact: &Fact) -> Result<Option<UserRow>, Poison> {
+        let Event::User(event) = &fact.event else { return Ok(row) };
+        Ok(match (row, event) {
             (None, UserEvent::Registered { facts }) => Some(begun(facts, UserStatus::Active, None)),
             (None, UserEvent::Invited { facts, invited_by }) => {
                 Some(begun(facts, UserStatus::Invited, Some(invited_by.to_string())))
             }
-            (None, _) => None,
+            (None, _) => return Err(Poison::absent()),
             (Some(row), event) => Some(changed(row, event, fact.recorded.occurred_at)),
-        }
+        })
     }
 }
 

@@ -60,6 +60,7 @@ fn aimed(path: &str, tenant: &str) -> String {
         .replace("{user_id}", "USR-002")
         .replace("{customer_id}", "CUS-000")
         .replace("{key_id}", "none")
+        .replace("{name}", "leads")
         .replace("{slug}", "not-found")
 }
 

@@ -23,11 +23,14 @@ pub(super) fn fill(holder: &mut Value, schemas: &Map<String, Value>) {
 
 /// Whether the answer is a record with a version, and so has an `ETag`.
 pub(super) fn is_record(response: &Value, schemas: &Map<String, Value>) -> bool {
-    let schema = response.pointer("/content/application~1json/schema");
-    let schema = schema.and_then(|schema| resolved(schema, schemas));
-    schema
-        .and_then(|schema| schema.get("properties"))
-        .is_some_and(|all| all.get("version").is_some() && all.get("id").is_some())
+    response.pointer("/content/application~1json/schema").is_some_and(|schema| has_version(schema, schemas, 0))
+}
+
+fn has_version(schema: &Value, schemas: &Map<String, Value>, depth: usize) -> bool {
+    let Some(schema) = resolved(schema, schemas).filter(|_| depth <= DEEPEST) else { return false };
+    let own = schema.get("properties").is_some_and(|all| all.get("version").is_some() && all.get("id").is_some());
+    let parts = schema.get("allOf").and_then(Value::as_array).into_iter().flatten();
+    own || parts.into_iter().any(|part| has_version(part, schemas, depth + 1))
 }
 
 fn resolved<'a>(schema: &'a Value, schemas: &'a Map<String, Value>) -> Option<&'a Value> {

@@ -1,0 +1,77 @@
+//! `devhub projections unpark`: replays what a projection has set aside.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+
+use super::data::Data;
+use crate::aggregates::ids::TenantId;
+use crate::clock::Clock;
+use crate::config::DataSettings;
+use crate::projections;
+use crate::projections::parking::{self, Unparked, Which};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProjectionsCommand {
+    /// Replay what was set aside, after the cause was mended.
+    ///
+    /// Each parked record takes the events that it has missed, in order. One whose events are still refused stays
+    /// parked, with the new reason. Works beside servers that are running. Ends with 1 if anything is still parked.
+    #[command(after_help = "Examples:\n  devhub projections unpark leads\n  \
+                            devhub projections unpark leads --tenant TNT-001 --id LED-007")]
+    Unpark(UnparkArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnparkArgs {
+    /// The projection, such as leads.
+    projection: String,
+    /// Only records of this business.
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// Only records with this id.
+    #[arg(long)]
+    id: Option<String>,
+}
+
+pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ProjectionsCommand::Unpark(args) => unpark(settings, args).await,
+    }
+}
+
+/// `devhub projections unpark`.
+pub(super) async fn unpark(settings: &DataSettings, args: UnparkArgs) -> anyhow::Result<ExitCode> {
+    let data = Data::open_beside(settings).await?;
+    let unparked = replay(&data, args).await;
+    data.close().await?;
+    let unparked = unparked?;
+    for Unparked { tenant_id, id, events, refused } in &unparked {
+        match refused {
+            None => println!("{tenant_id} {id}: {events} events replayed"),
+            Some(reason) => println!("{tenant_id} {id}: still parked: {reason}"),
+        }
+    }
+    if unparked.is_empty() {
+        println!("Nothing is parked there.");
+    }
+    let still = unparked.iter().any(|record| record.refused.is_some());
+    Ok(if still { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn replay(data: &Data, args: UnparkArgs) -> anyhow::Result<Vec<Unparked>> {
+    data.migrate().await?;
+    let database = data.connect().await?;
+    let which = Which { tenant: args.tenant, id: args.id };
+    let pool = &database.cell_of(args.tenant.unwrap_or(TenantId::Platform)).projector;
+    let replayed = parking::unpark(pool, projections::all(), &args.projection, &which, Clock::system().now()).await;
+    database.close().await;
+    match replayed? {
+        Some(unparked) => Ok(unparked),
+        None => {
+            let known: Vec<&str> = projections::all().iter().map(|model| model.name()).collect();
+            bail!("there is no projection {}; there are {}", args.projection, known.join(", "))
+        }
+    }
+}
