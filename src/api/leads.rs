@@ -14,6 +14,7 @@ use super::headers::{IfMatch, MinPosition};
 use super::interactions::{self, InteractionView, LogInteraction};
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{
     Id, Merge, Noun, Record, answer, await_position, find, find_any, find_to_change, list, unchanged_since,
 };
@@ -282,14 +283,19 @@ async fn capture(
 }
 
 /// Read a lead.
-#[utoipa::path(get, path = "/api/leads/{id}", params(("id" = LeadId, Path)), responses((status = 200, body = LeadView)))]
+#[utoipa::path(get, path = "/api/leads/{id}", params(("id" = LeadId, Path), AsOfQuery),
+    responses((status = 200, body = LeadView)))]
 async fn read(
     caller: Caller,
     State(app): State<App>,
     min_position: MinPosition,
     Id(id): Id<LeadId>,
+    When(as_of): When,
 ) -> Result<Record<LeadView>, Problem> {
     await_position(&app, &caller, min_position).await?;
+    if let Some(as_of) = as_of {
+        return past::read::<Leads>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find::<Leads>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(found.stored.into(), version))
@@ -538,8 +544,7 @@ async fn list_interactions(
     uri: Uri,
 ) -> Result<Page<InteractionView>, Problem> {
     await_position(&app, &caller, min_position).await?;
-    find::<Leads>(&app, &caller, &id.to_string()).await?;
-    interactions::list_of(&app, caller.scope(), interactions::Of::Lead(id), &uri).await
+    interactions::list_of(&app, Reader::Caller(&caller), interactions::Of::Lead(id), &uri).await
 }
 
 /// Record or plan contact with a lead.

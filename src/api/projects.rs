@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::headers::{IfMatch, MinPosition};
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{
     Id, Ids, Merge, Noun, Record, View, answer, await_position, find, find_any, find_to_change, list, list_spec,
     unchanged_since,
@@ -304,15 +305,19 @@ fn role_of(role: Option<Text<100>>) -> Result<Text<100>, Problem> {
 }
 
 /// Read a project.
-#[utoipa::path(get, path = "/api/projects/{id}", params(("id" = ProjectId, Path)),
+#[utoipa::path(get, path = "/api/projects/{id}", params(("id" = ProjectId, Path), AsOfQuery),
     responses((status = 200, body = ProjectView)))]
 async fn read(
     caller: Caller,
     State(app): State<App>,
     min_position: MinPosition,
     Id(id): Id<ProjectId>,
+    When(as_of): When,
 ) -> Result<Record<ProjectView>, Problem> {
     await_position(&app, &caller, min_position).await?;
+    if let Some(as_of) = as_of {
+        return past::read::<Projects>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find::<Projects>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(ProjectView::on(found.stored, app.today()), version))

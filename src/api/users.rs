@@ -17,6 +17,7 @@ use super::headers::{IfMatch, MinPosition};
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
 use super::passwords::{OneTimeToken, issue};
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{
     Found, Id, Merge, Noun, Record, answer, await_position, find, list, list_spec, row, unchanged_since,
 };
@@ -260,14 +261,19 @@ async fn invite_again(caller: Caller, State(app): State<App>, Id(id): Id<UserId>
 }
 
 /// Read a user.
-#[utoipa::path(get, path = "/api/users/{id}", params(("id" = UserId, Path)), responses((status = 200, body = UserView)))]
+#[utoipa::path(get, path = "/api/users/{id}", params(("id" = UserId, Path), AsOfQuery),
+    responses((status = 200, body = UserView)))]
 async fn read(
     caller: Caller,
     State(app): State<App>,
     min_position: MinPosition,
     Id(id): Id<UserId>,
+    When(as_of): When,
 ) -> Result<Record<UserView>, Problem> {
     await_position(&app, &caller, min_position).await?;
+    if let Some(as_of) = as_of {
+        return past::read::<Users>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find::<Users>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(found.stored.into(), version))

@@ -61,6 +61,7 @@ fn aimed(path: &str, tenant: &str) -> String {
         .replace("{customer_id}", "CUS-000")
         .replace("{key_id}", "none")
         .replace("{slug}", "not-found")
+        .replace("{version}", "1")
 }
 
 fn untouched(answer: &Answer, what: &str, tenant: &str) {
