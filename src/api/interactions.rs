@@ -152,12 +152,12 @@ pub async fn list_of(app: &App, reader: Reader<'_>, of: Of, uri: &Uri) -> Result
     let query = match of {
         Of::Lead(id) => {
             past::there::<Leads>(app, reader, &id.to_string(), query.as_of()).await?;
-            // it always was with the lead that it is with, and by what it is now it is found at once
+            // it always was with the lead that it is with, and by what is so now there is an index
             query.only("lead_id", id.to_string()).among_today("lead_id", vec![id.to_string()])
         }
         Of::Customer(id) => {
             past::there::<Customers>(app, reader, &id.to_string(), query.as_of()).await?;
-            query.only("customer_id", id.to_string())
+            past::nouns::with_customer(app, reader.scope(), query, id).await?
         }
     };
     let customers = reader.visibility::<Customers>();

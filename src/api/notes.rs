@@ -109,7 +109,8 @@ pub async fn list_of(app: &App, reader: Reader<'_>, of: CustomerId, uri: &Uri) -
         std::iter::once(String::new()).chain(reader.author().map(|author| author.to_string())).collect();
     let query = ListQuery::parse(list_spec::<Notes>(), uri)?;
     past::there::<Customers>(app, reader, &of.to_string(), query.as_of()).await?;
-    let query = query.only("customer_id", of.to_string()).among(SEEN_BY, seers.clone()).among_today(SEEN_BY, seers);
+    let query = past::nouns::with_customer(app, reader.scope(), query, of).await?;
+    let query = query.among(SEEN_BY, seers.clone()).among_today(SEEN_BY, seers);
     let customers = reader.visibility::<Customers>();
     let parents = [Parent { column: "customer_id", table: "customers", owner: "owner_id", visibility: customers }];
     past::list_within::<Notes>(app, reader, query, &parents).await

@@ -10,7 +10,7 @@
 //! and a record that is shared now shows what it was before.
 
 pub mod history;
-mod nouns;
+pub mod nouns;
 pub mod routes;
 
 use std::future::Future;

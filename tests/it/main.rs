@@ -16,6 +16,7 @@ mod cluster;
 mod contract;
 mod dependencies;
 mod founder;
+mod history;
 mod house;
 mod isolation;
 mod leads;

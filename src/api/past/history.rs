@@ -55,12 +55,12 @@ pub struct History {
     page: Page<Change>,
     /// What the plan of the business shows; not there where it shows everything. Everything is kept on every plan.
     #[serde(skip_serializing_if = "Option::is_none")]
-    limited_to: Option<Window>,
+    limited_to: Option<ShownHistory>,
 }
 
 /// How much of the history a plan shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Window {
+pub struct ShownHistory {
     /// So many days of it,
     #[schema(example = 90)]
     days: u32,
@@ -68,7 +68,7 @@ pub struct Window {
     since: DateTime<Utc>,
 }
 
-impl Window {
+impl ShownHistory {
     /// What the plan of the caller's business shows; none: everything.
     #[must_use]
     pub fn of(app: &App, caller: &Caller) -> Option<Self> {
@@ -170,7 +170,7 @@ pub async fn history<N: Remembered>(
     reader: Reader<'_>,
     id: &str,
     query: &HistoryQuery,
-    limited_to: Option<Window>,
+    limited_to: Option<ShownHistory>,
     uri: &Uri,
 ) -> Result<History, Problem> {
     let limit = usize::from(page::limit(query.limit)?);
@@ -384,7 +384,9 @@ fn fields<N: Remembered>(stored: &Stored<N::Row>) -> Result<Map<String, Value>, 
 
 /// What is not what it was; of a record that begins, what it begins with.
 fn compared<N: Remembered>(before: Option<&Map<String, Value>>, after: &Map<String, Value>) -> Vec<FieldChange> {
-    let told = |name: &str| name == "id" || UNCONTESTED.contains(&name) || N::WORKED_OUT.contains(&name);
+    let told = |name: &str| {
+        matches!(name, "id" | "created_at") || UNCONTESTED.contains(&name) || N::WORKED_OUT.contains(&name)
+    };
     after
         .iter()
         .filter(|(name, _)| !told(name))

@@ -1,10 +1,12 @@
 //! Whose past is shown to whom, noun by noun.
 
 use super::{AsOf, Reader, Remembered, held};
+use crate::aggregates::ids::CustomerId;
 use crate::api::customers::Customers;
 use crate::api::interactions::Interactions;
 use crate::api::invoices::Invoices;
 use crate::api::leads::Leads;
+use crate::api::list::ListQuery;
 use crate::api::notes::{self, Notes};
 use crate::api::projects::Projects;
 use crate::api::record::{Noun, row_in};
@@ -19,7 +21,12 @@ use crate::projections::row::Stored;
 
 impl Remembered for Leads {}
 
-impl Remembered for Users {}
+/// When colleagues come and go is for those to know who may read the log.
+impl Remembered for Users {
+    const WORKED_OUT: &'static [&'static str] = &["last_login_at"];
+    const TOLD_ELSEWHERE: &'static [&'static str] =
+        &["UserLoggedIn", "UserLoginFailed", "UserPasswordChanged", "UserSessionsRevoked"];
+}
 
 impl Remembered for Invoices {
     const WORKED_OUT: &'static [&'static str] = &["overdue"];
@@ -36,6 +43,28 @@ impl Remembered for Customers {
     fn readable(then: &CustomerRow, deleted: bool) -> bool {
         !deleted || then.merged_into.is_some()
     }
+}
+
+/// What was once with a customer is with it today, or with the record that it gave way to; by what is so now there is an
+/// index, so that a list of the past need not read everybody's.
+///
+/// # Errors
+/// `not_found`.
+pub async fn with_customer(
+    app: &App,
+    scope: TenantScope,
+    query: ListQuery,
+    customer: CustomerId,
+) -> Result<ListQuery, Problem> {
+    let mut id = customer.to_string();
+    let query = query.only("customer_id", id.clone());
+    if query.as_of().is_none() {
+        return Ok(query);
+    }
+    while let Some(into) = row_in::<Customers>(app, scope, &id).await?.row.merged_into {
+        id = into;
+    }
+    Ok(query.among_today("customer_id", vec![id]))
 }
 
 impl Remembered for Tenants {

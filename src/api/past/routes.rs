@@ -6,7 +6,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Reader;
-use super::history::{self, DiffQuery, Difference, History, HistoryQuery, Window};
+use super::history::{self, DiffQuery, Difference, History, HistoryQuery, ShownHistory};
 use crate::aggregates::ids::{CustomerId, InteractionId, InvoiceId, LeadId, NoteId, ProjectId, TenantId, UserId};
 use crate::api::admin::TenantPath;
 use crate::api::caller::{Caller, Founder};
@@ -79,7 +79,7 @@ macro_rules! past_routes {
                 OriginalUri(uri): OriginalUri,
             ) -> Result<History, Problem> {
                 await_position(&app, &caller, min_position).await?;
-                let window = Window::of(&app, &caller);
+                let window = ShownHistory::of(&app, &caller);
                 history::history::<$noun>(&app, Reader::Caller(&caller), &id.to_string(), &query, window, &uri).await
             }
 
@@ -196,7 +196,7 @@ mod tenant {
         OriginalUri(uri): OriginalUri,
     ) -> Result<History, Problem> {
         await_position(&app, &caller, min_position).await?;
-        let (id, window) = (caller.tenant().to_string(), Window::of(&app, &caller));
+        let (id, window) = (caller.tenant().to_string(), ShownHistory::of(&app, &caller));
         history::history::<Tenants>(&app, Reader::Caller(&caller), &id, &query, window, &uri).await
     }
 
