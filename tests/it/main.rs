@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod as_of;
 mod auth;
 mod bulk;
 mod cluster;
