@@ -20,6 +20,7 @@ use super::headers::IfMatch;
 use super::list::{ListQuery, ListSpec};
 use super::page::Page;
 use super::passwords::{OneTimeToken, issue};
+use super::past::{self, AsOf, AsOfQuery, Reader, When};
 use super::record::{Merge, Record, list_spec, row_in, unchanged_since};
 use super::tenant::{PlanView, TenantView, Tenants, plan};
 use super::users::{UserView, Users};
@@ -85,8 +86,9 @@ struct TenantReport {
     tenant: TenantView,
     /// How much it has of everything.
     counts: Counts,
-    /// What its plan allows and how much of it is used.
-    plan: PlanView,
+    /// What its plan allows and how much of it is used, now; not with `as_of`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<PlanView>,
 }
 
 /// List all businesses.
@@ -98,7 +100,7 @@ async fn list_tenants(founder: Founder, State(app): State<App>, uri: Uri) -> Res
         let mut connection = pool.acquire().await?;
         query.page(&mut connection, &everything(&app, &founder, TenantId::Platform)).await?
     };
-    let mut counts = counts_of(pool, page.data.iter().map(|tenant| tenant.id.clone()).collect()).await?;
+    let mut counts = counts_of(pool, query.as_of(), page.data.iter().map(|tenant| tenant.id.clone()).collect()).await?;
     Ok(page.map(|stored| {
         let counts = counts.remove(&stored.id).unwrap_or_default();
         TenantSummary { tenant: stored.into(), counts }
@@ -240,24 +242,32 @@ async fn come(
 }
 
 /// Read a business, with how much it has of everything and its plan.
-#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path)),
+#[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path), AsOfQuery),
     responses((status = 200, body = TenantReport)))]
 async fn read(
     founder: Founder,
     State(app): State<App>,
     TenantPath(tenant): TenantPath,
+    When(as_of): When,
 ) -> Result<Record<TenantReport>, Problem> {
-    report(&app, &founder, tenant).await
+    report(&app, &founder, tenant, as_of).await
 }
 
-async fn report(app: &App, founder: &Founder, tenant: TenantId) -> Result<Record<TenantReport>, Problem> {
-    let scope = founder.scope(tenant);
-    let stored = row_in::<Tenants>(app, scope, &tenant.to_string()).await?;
-    let counts = counts_of(&app.database.cell_of(tenant).founder, vec![stored.id.clone()]).await?;
+async fn report(
+    app: &App,
+    founder: &Founder,
+    tenant: TenantId,
+    as_of: Option<AsOf>,
+) -> Result<Record<TenantReport>, Problem> {
+    let (scope, id) = (founder.scope(tenant), tenant.to_string());
+    let (stored, plan) = match as_of {
+        Some(as_of) => (past::find_then::<Tenants>(app, Reader::Founder(scope), &id, as_of).await?, None),
+        None => (row_in::<Tenants>(app, scope, &id).await?, Some(plan(app, scope).await?)),
+    };
+    let counts = counts_of(&app.database.cell_of(tenant).founder, as_of, vec![stored.id.clone()]).await?;
     let counts = counts.into_values().next().unwrap_or_default();
     let version = stored.version;
-    let report = TenantReport { tenant: stored.into(), counts, plan: plan(app, scope).await? };
-    Ok(Record::read(report, version))
+    Ok(Record::read(TenantReport { tenant: stored.into(), counts, plan }, version))
 }
 
 /// A change of a business, as JSON Merge Patch.
@@ -383,7 +393,7 @@ async fn send(
             if !receipt.visible() {
                 return Ok(Record::stored(&tenant.to_string(), &receipt));
             }
-            return Ok(report(app, founder, tenant).await?.after(&receipt));
+            return Ok(report(app, founder, tenant, None).await?.after(&receipt));
         }
     }
 }

@@ -15,6 +15,7 @@ use super::interactions::{self, InteractionView, Interactions, LogInteraction};
 use super::list::{Field, Kind, ListSpec};
 use super::notes::{self, AddNote, NoteView, Notes};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{
     Id, Merge, Noun, Record, answer, find, find_any, find_to_change, list, list_spec, unchanged_since,
 };
@@ -230,9 +231,17 @@ async fn register(
 }
 
 /// Read a customer. One that was merged into another can still be read, since leads and invoices name it.
-#[utoipa::path(get, path = "/api/customers/{id}", params(("id" = CustomerId, Path)),
+#[utoipa::path(get, path = "/api/customers/{id}", params(("id" = CustomerId, Path), AsOfQuery),
     responses((status = 200, body = CustomerView)))]
-async fn read(caller: Caller, State(app): State<App>, Id(id): Id<CustomerId>) -> Result<Record<CustomerView>, Problem> {
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    Id(id): Id<CustomerId>,
+    When(as_of): When,
+) -> Result<Record<CustomerView>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<Customers>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find_any::<Customers>(&app, &caller, &id.to_string()).await?;
     if found.deleted && found.stored.row.merged_into.is_none() {
         return Err(Problem::not_found());
@@ -425,8 +434,7 @@ async fn list_interactions(
     Id(id): Id<CustomerId>,
     uri: Uri,
 ) -> Result<Page<InteractionView>, Problem> {
-    find::<Customers>(&app, &caller, &id.to_string()).await?;
-    interactions::list_of(&app, caller.scope(), interactions::Of::Customer(id), &uri).await
+    interactions::list_of(&app, Reader::Caller(&caller), interactions::Of::Customer(id), &uri).await
 }
 
 /// Record or plan contact with a customer.
@@ -451,8 +459,7 @@ async fn list_notes(
     Id(id): Id<CustomerId>,
     uri: Uri,
 ) -> Result<Page<NoteView>, Problem> {
-    find::<Customers>(&app, &caller, &id.to_string()).await?;
-    notes::list_of(&app, caller.scope(), caller.own_user(), id, &uri).await
+    notes::list_of(&app, Reader::Caller(&caller), id, &uri).await
 }
 
 /// Write something down about a customer.

@@ -2,7 +2,7 @@
 //!
 //! Outside the system an event is a `CloudEvent` (1.0). Lists begin with the newest.
 
-mod cloud_event;
+pub(super) mod cloud_event;
 mod query;
 
 use axum::body::Body;

@@ -12,8 +12,9 @@ use utoipa_axum::routes;
 use super::caller::Caller;
 use super::customers::Customers;
 use super::leads::Leads;
-use super::list::{Field, Kind, ListQuery, ListScope, ListSpec, Visibility};
+use super::list::{Field, Kind, ListQuery, ListSpec, Parent};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{Found, Id, Noun, Record, find, list_spec, row};
 use super::write::Attempts;
 use super::{App, Json, Problem};
@@ -23,7 +24,6 @@ use crate::aggregates::interaction::InteractionDetails;
 use crate::aggregates::lead::{Lead, LeadCommand};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Hours, InteractionStatus, InteractionType, Priority, Text};
-use crate::event_store::TenantScope;
 use crate::projections::interactions::InteractionRow;
 use crate::projections::row::Stored;
 
@@ -142,25 +142,30 @@ pub enum Of {
     Customer(CustomerId),
 }
 
-/// One page of the contact with a lead or a customer of a tenant, whom the caller is known to see.
+/// One page of the contact with a lead or a customer.
 ///
 /// # Errors
-/// What the query does wrong.
-pub async fn list_of(app: &App, scope: TenantScope, of: Of, uri: &Uri) -> Result<Page<InteractionView>, Problem> {
-    let (column, id) = match of {
-        Of::Lead(id) => ("lead_id", id.to_string()),
-        Of::Customer(id) => ("customer_id", id.to_string()),
+/// What the query does wrong; `not_found`.
+pub async fn list_of(app: &App, reader: Reader<'_>, of: Of, uri: &Uri) -> Result<Page<InteractionView>, Problem> {
+    let query = ListQuery::parse(list_spec::<Interactions>(), uri)?;
+    let query = match of {
+        Of::Lead(id) => {
+            past::there::<Leads>(app, reader, &id.to_string(), query.as_of()).await?;
+            // it always was with the lead that it is with, and by what is so now there is an index
+            query.only("lead_id", id.to_string()).among_today("lead_id", vec![id.to_string()])
+        }
+        Of::Customer(id) => {
+            past::there::<Customers>(app, reader, &id.to_string(), query.as_of()).await?;
+            past::nouns::with_customer(app, reader.scope(), query, id).await?
+        }
     };
-    let query = ListQuery::parse(list_spec::<Interactions>(), uri)?.only(column, id);
-    let bounds = ListScope {
-        tenant: scope.tenant(),
-        schema: None,
-        visibility: Visibility::Everything,
-        cursor_key: &app.cursor_key,
-    };
-    let mut connection = app.database.cell_of(scope.tenant()).request.acquire().await?;
-    let page: Page<Stored<InteractionRow>> = query.page(&mut connection, &bounds).await?;
-    Ok(page.map(InteractionView::from))
+    let customers = reader.visibility::<Customers>();
+    let leads = reader.visibility::<Leads>();
+    let parents = [
+        Parent { column: "customer_id", table: "customers", owner: "owner_id", visibility: customers },
+        Parent { column: "lead_id", table: "leads", owner: "assignee_id", visibility: leads },
+    ];
+    past::list_within::<Interactions>(app, reader, query, &parents).await
 }
 
 /// Contact to be recorded or planned.
@@ -299,13 +304,17 @@ pub async fn log_on_customer(
 }
 
 /// Read an interaction.
-#[utoipa::path(get, path = "/api/interactions/{id}", params(("id" = InteractionId, Path)),
+#[utoipa::path(get, path = "/api/interactions/{id}", params(("id" = InteractionId, Path), AsOfQuery),
     responses((status = 200, body = InteractionView)))]
 async fn read(
     caller: Caller,
     State(app): State<App>,
     Id(id): Id<InteractionId>,
+    When(as_of): When,
 ) -> Result<Record<InteractionView>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<Interactions>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let (stored, _) = visible(&app, &caller, id).await?;
     let version = stored.version;
     Ok(Record::read(stored.into(), version))

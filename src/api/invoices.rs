@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::headers::IfMatch;
 use super::list::{Field, Kind, ListQuery, ListSpec, WorkedOut};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::projects::Projects;
 use super::record::{Id, Merge, Noun, Record, View, answer, find, find_to_change, list, list_spec};
 use super::shown::money;
@@ -336,9 +337,17 @@ async fn rely_on(
 }
 
 /// Read an invoice.
-#[utoipa::path(get, path = "/api/invoices/{id}", params(("id" = InvoiceId, Path)),
+#[utoipa::path(get, path = "/api/invoices/{id}", params(("id" = InvoiceId, Path), AsOfQuery),
     responses((status = 200, body = InvoiceView)))]
-async fn read(caller: Caller, State(app): State<App>, Id(id): Id<InvoiceId>) -> Result<Record<InvoiceView>, Problem> {
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    Id(id): Id<InvoiceId>,
+    When(as_of): When,
+) -> Result<Record<InvoiceView>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<Invoices>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find::<Invoices>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(InvoiceView::on(found.stored, app.today()), version))

@@ -14,6 +14,7 @@ use super::headers::IfMatch;
 use super::interactions::{self, InteractionView, LogInteraction};
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{Id, Merge, Noun, Record, answer, find, find_any, find_to_change, list, unchanged_since};
 use super::shown::money;
 use super::write::Attempts;
@@ -274,8 +275,17 @@ async fn capture(
 }
 
 /// Read a lead.
-#[utoipa::path(get, path = "/api/leads/{id}", params(("id" = LeadId, Path)), responses((status = 200, body = LeadView)))]
-async fn read(caller: Caller, State(app): State<App>, Id(id): Id<LeadId>) -> Result<Record<LeadView>, Problem> {
+#[utoipa::path(get, path = "/api/leads/{id}", params(("id" = LeadId, Path), AsOfQuery),
+    responses((status = 200, body = LeadView)))]
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    Id(id): Id<LeadId>,
+    When(as_of): When,
+) -> Result<Record<LeadView>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<Leads>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find::<Leads>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(found.stored.into(), version))
@@ -522,8 +532,7 @@ async fn list_interactions(
     Id(id): Id<LeadId>,
     uri: Uri,
 ) -> Result<Page<InteractionView>, Problem> {
-    find::<Leads>(&app, &caller, &id.to_string()).await?;
-    interactions::list_of(&app, caller.scope(), interactions::Of::Lead(id), &uri).await
+    interactions::list_of(&app, Reader::Caller(&caller), interactions::Of::Lead(id), &uri).await
 }
 
 /// Record or plan contact with a lead.

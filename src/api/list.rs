@@ -15,6 +15,7 @@ mod sort;
 use crate::aggregates::ids::{TenantId, UserId};
 
 pub use query::{LIMIT_DEFAULT, LIMIT_MOST, ListQuery, Operator, WorkedOut};
+pub(super) use query::{Moment, moment};
 
 /// What the list of a noun offers. Every text in it is SQL or a name of ours, never a caller's.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,8 @@ pub struct ListSpec {
     /// The read model, without its schema; for the platform's own lists also a select in brackets, so that what is large
     /// and not shown is not read.
     pub table: &'static str,
+    /// The table of every row that ever was; with it, the list can be read as of an instant.
+    pub versions: Option<&'static str>,
     /// The column that tells rows apart; a text, never null.
     pub key: &'static str,
     /// Whether the rows belong to tenants; false for the platform's own tables only.
@@ -53,6 +56,7 @@ impl ListSpec {
         Self {
             noun,
             table: noun,
+            versions: None,
             key: "id",
             of_tenants: true,
             fields,
@@ -183,6 +187,21 @@ pub enum Visibility<'a> {
     },
     /// What is the user's own.
     OwnedBy(UserId),
+    /// What belongs to something that the caller may see: to the first of these that it names.
+    Within(&'a [Parent<'a>]),
+}
+
+/// What other records belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent<'a> {
+    /// The column of theirs that names it.
+    pub column: &'static str,
+    /// The read model that it is kept in.
+    pub table: &'static str,
+    /// The column of that which says whose it is.
+    pub owner: &'static str,
+    /// Which of it the caller may see.
+    pub visibility: Visibility<'a>,
 }
 
 /// Inside which bounds a list is read.

@@ -28,6 +28,7 @@ pub mod notes;
 pub mod openapi;
 pub mod page;
 pub mod passwords;
+pub mod past;
 pub mod problem;
 pub mod projects;
 pub mod query;
@@ -67,6 +68,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(interactions::router())
         .merge(projects::router())
         .merge(invoices::router())
+        .merge(past::routes::router())
         .merge(events::router())
         .merge(admin::router())
         .merge(support::router())

@@ -11,8 +11,9 @@ use utoipa_axum::routes;
 use super::caller::Caller;
 use super::customers::Customers;
 use super::headers::IfMatch;
-use super::list::{Field, Kind, ListQuery, ListScope, ListSpec, Visibility};
+use super::list::{Field, Kind, ListQuery, ListSpec, Parent};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{Id, Merge, Noun, Record, answer, find, list_spec, row, unchanged_since};
 use super::write::Attempts;
 use super::{App, Problem};
@@ -20,7 +21,6 @@ use crate::aggregates::customer::{Customer, CustomerCommand, NotePatch};
 use crate::aggregates::ids::{CustomerId, NoteId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::Text;
-use crate::event_store::TenantScope;
 use crate::projections::notes::NoteRow;
 use crate::projections::row::Stored;
 
@@ -87,7 +87,7 @@ const FIELDS: &[Field] = &[
 ];
 
 /// Nothing for a note that everybody sees, else who sees it.
-const SEEN_BY: &str = "case when private then author_id else '' end";
+pub(super) const SEEN_BY: &str = "case when private then author_id else '' end";
 
 /// The routes that speak of a note by itself.
 pub fn router() -> OpenApiRouter<App> {
@@ -100,30 +100,20 @@ pub fn seen_by(note: &NoteRow, reader: Option<UserId>) -> bool {
     !note.private || reader.is_some_and(|reader| reader.to_string() == note.author_id)
 }
 
-/// One page of the notes on a customer of a tenant that the caller is known to see, as far as `reader` may see them.
+/// One page of the notes on a customer, as far as the reader may see them: what is or was private, its author alone.
 ///
 /// # Errors
-/// What the query does wrong.
-pub async fn list_of(
-    app: &App,
-    scope: TenantScope,
-    reader: Option<UserId>,
-    of: CustomerId,
-    uri: &Uri,
-) -> Result<Page<NoteView>, Problem> {
-    let author = reader.map(|user| user.to_string());
-    let query = ListQuery::parse(list_spec::<Notes>(), uri)?
-        .only("customer_id", of.to_string())
-        .among(SEEN_BY, std::iter::once(String::new()).chain(author).collect());
-    let bounds = ListScope {
-        tenant: scope.tenant(),
-        schema: None,
-        visibility: Visibility::Everything,
-        cursor_key: &app.cursor_key,
-    };
-    let mut connection = app.database.cell_of(scope.tenant()).request.acquire().await?;
-    let page: Page<Stored<NoteRow>> = query.page(&mut connection, &bounds).await?;
-    Ok(page.map(NoteView::from))
+/// What the query does wrong; `not_found`.
+pub async fn list_of(app: &App, reader: Reader<'_>, of: CustomerId, uri: &Uri) -> Result<Page<NoteView>, Problem> {
+    let seers: Vec<String> =
+        std::iter::once(String::new()).chain(reader.author().map(|author| author.to_string())).collect();
+    let query = ListQuery::parse(list_spec::<Notes>(), uri)?;
+    past::there::<Customers>(app, reader, &of.to_string(), query.as_of()).await?;
+    let query = past::nouns::with_customer(app, reader.scope(), query, of).await?;
+    let query = query.among(SEEN_BY, seers.clone()).among_today(SEEN_BY, seers);
+    let customers = reader.visibility::<Customers>();
+    let parents = [Parent { column: "customer_id", table: "customers", owner: "owner_id", visibility: customers }];
+    past::list_within::<Notes>(app, reader, query, &parents).await
 }
 
 /// Something to be written down.
@@ -162,8 +152,17 @@ pub async fn add_to(
 }
 
 /// Read a note.
-#[utoipa::path(get, path = "/api/notes/{id}", params(("id" = NoteId, Path)), responses((status = 200, body = NoteView)))]
-async fn read(caller: Caller, State(app): State<App>, Id(id): Id<NoteId>) -> Result<Record<NoteView>, Problem> {
+#[utoipa::path(get, path = "/api/notes/{id}", params(("id" = NoteId, Path), AsOfQuery),
+    responses((status = 200, body = NoteView)))]
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    Id(id): Id<NoteId>,
+    When(as_of): When,
+) -> Result<Record<NoteView>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<Notes>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let (stored, _) = visible(&app, &caller, id).await?;
     let version = stored.version;
     Ok(Record::read(stored.into(), version))

@@ -92,11 +92,18 @@ impl ListAddress {
     }
 }
 
+impl<T> Page<T> {
+    /// `Link`, where there is a next page.
+    pub(super) fn link(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(format!("<{}>; rel=\"next\"", self.next_address.as_ref()?)).ok()
+    }
+}
+
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
-        let link = self.next_address.as_ref().map(|address| format!("<{address}>; rel=\"next\""));
+        let link = self.link();
         let mut response = Json(self).into_response();
-        if let Some(Ok(link)) = link.map(HeaderValue::try_from) {
+        if let Some(link) = link {
             response.headers_mut().insert(header::LINK, link);
         }
         response

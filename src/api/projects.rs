@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::headers::IfMatch;
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{
     Id, Ids, Merge, Noun, Record, View, answer, find, find_any, find_to_change, list, list_spec, unchanged_since,
 };
@@ -297,9 +298,17 @@ fn role_of(role: Option<Text<100>>) -> Result<Text<100>, Problem> {
 }
 
 /// Read a project.
-#[utoipa::path(get, path = "/api/projects/{id}", params(("id" = ProjectId, Path)),
+#[utoipa::path(get, path = "/api/projects/{id}", params(("id" = ProjectId, Path), AsOfQuery),
     responses((status = 200, body = ProjectView)))]
-async fn read(caller: Caller, State(app): State<App>, Id(id): Id<ProjectId>) -> Result<Record<ProjectView>, Problem> {
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    Id(id): Id<ProjectId>,
+    When(as_of): When,
+) -> Result<Record<ProjectView>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<Projects>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find::<Projects>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(ProjectView::on(found.stored, app.today()), version))

@@ -202,9 +202,10 @@ pub async fn unchanged_since<N: Noun>(
 }
 
 /// What every change changes.
-const UNCONTESTED: [&str; 2] = ["version", "updated_at"];
+pub(super) const UNCONTESTED: [&str; 2] = ["version", "updated_at"];
 
-fn shown<N: Noun>(stored: Stored<N::Row>, today: NaiveDate) -> Result<Map<String, Value>, Problem> {
+/// The fields of a record, as they are shown on a day.
+pub(super) fn shown<N: Noun>(stored: Stored<N::Row>, today: NaiveDate) -> Result<Map<String, Value>, Problem> {
     match serde_json::to_value(N::View::on(stored, today)).map_err(Problem::internal)? {
         Value::Object(fields) => Ok(fields),
         other => Err(Problem::internal(format!("a record is an object, not {other}"))),
@@ -216,18 +217,19 @@ fn shown<N: Noun>(stored: Stored<N::Row>, today: NaiveDate) -> Result<Map<String
 /// # Errors
 /// What the query does wrong, and `permission_denied`.
 pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page<N::View>, Problem> {
-    let today = app.today();
-    let query = N::asked(ListQuery::parse(list_spec::<N>(), uri)?, today);
+    let query = ListQuery::parse(list_spec::<N>(), uri)?;
+    let day = query.day(app.today());
+    let query = N::asked(query, day);
     let scope = caller.list_scope(app, N::READ)?;
     let mut connection = app.reader(caller).acquire().await?;
     let page: Page<Stored<N::Row>> = query.page(&mut connection, &scope).await?;
-    Ok(page.map(|stored| N::View::on(stored, today)))
+    Ok(page.map(|stored| N::View::on(stored, day)))
 }
 
-/// A noun's list as something that lives for ever.
+/// A noun's list as something that lives for ever, with the table of its past.
 #[must_use]
 pub fn list_spec<N: Noun>() -> &'static ListSpec {
-    const { &N::LIST }
+    const { &ListSpec { versions: Some(<N::Row as Row>::VERSIONS), ..N::LIST } }
 }
 
 /// A record as an answer: with its version, and where it stands after a write.

@@ -12,6 +12,7 @@ use super::caller::Caller;
 use super::headers::IfMatch;
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{Merge, Noun, Record, answer, row, unchanged_since};
 use super::support::{self, SupportSessionView};
 use super::write::Attempts;
@@ -183,8 +184,9 @@ pub async fn seats_used(app: &App, scope: TenantScope) -> Result<i64, Problem> {
 pub struct OwnTenant {
     #[serde(flatten)]
     tenant: TenantView,
-    /// What its plan allows and how much of it is used.
-    plan: PlanView,
+    /// What its plan allows and how much of it is used, now; not with `as_of`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<PlanView>,
 }
 
 /// The routes.
@@ -193,12 +195,18 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// Read one's own business, with its plan and how much of it is used.
-#[utoipa::path(get, path = "/api/tenant", responses((status = 200, body = OwnTenant)))]
-async fn read(caller: Caller, State(app): State<App>) -> Result<Record<OwnTenant>, Problem> {
+#[utoipa::path(get, path = "/api/tenant", params(AsOfQuery), responses((status = 200, body = OwnTenant)))]
+async fn read(caller: Caller, State(app): State<App>, When(as_of): When) -> Result<Record<OwnTenant>, Problem> {
     caller.require(Tenants::READ)?;
+    if let Some(as_of) = as_of {
+        let id = caller.tenant().to_string();
+        let then = past::find_then::<Tenants>(&app, Reader::Caller(&caller), &id, as_of).await?;
+        let version = then.version;
+        return Ok(Record::read(OwnTenant { tenant: then.into(), plan: None }, version));
+    }
     let stored = row::<Tenants>(&app, &caller, &caller.tenant().to_string()).await?;
     let version = stored.version;
-    Ok(Record::read(OwnTenant { tenant: stored.into(), plan: plan(&app, caller.scope()).await? }, version))
+    Ok(Record::read(OwnTenant { tenant: stored.into(), plan: Some(plan(&app, caller.scope()).await?) }, version))
 }
 
 /// Change what is known of one's own business (JSON Merge Patch).

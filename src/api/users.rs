@@ -17,6 +17,7 @@ use super::headers::IfMatch;
 use super::list::{Field, Kind, ListSpec};
 use super::page::Page;
 use super::passwords::{OneTimeToken, issue};
+use super::past::{self, AsOfQuery, Reader, When};
 use super::record::{Found, Id, Merge, Noun, Record, answer, find, list, list_spec, row, unchanged_since};
 use super::tenant::seats_used;
 use super::write::Attempts;
@@ -255,8 +256,17 @@ async fn invite_again(caller: Caller, State(app): State<App>, Id(id): Id<UserId>
 }
 
 /// Read a user.
-#[utoipa::path(get, path = "/api/users/{id}", params(("id" = UserId, Path)), responses((status = 200, body = UserView)))]
-async fn read(caller: Caller, State(app): State<App>, Id(id): Id<UserId>) -> Result<Record<UserView>, Problem> {
+#[utoipa::path(get, path = "/api/users/{id}", params(("id" = UserId, Path), AsOfQuery),
+    responses((status = 200, body = UserView)))]
+async fn read(
+    caller: Caller,
+    State(app): State<App>,
+    Id(id): Id<UserId>,
+    When(as_of): When,
+) -> Result<Record<UserView>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<Users>(&app, Reader::Caller(&caller), &id.to_string(), as_of).await;
+    }
     let found = find::<Users>(&app, &caller, &id.to_string()).await?;
     let version = found.stored.version;
     Ok(Record::read(found.stored.into(), version))

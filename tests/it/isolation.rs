@@ -62,6 +62,7 @@ fn aimed(path: &str, tenant: &str) -> String {
         .replace("{key_id}", "none")
         .replace("{name}", "leads")
         .replace("{slug}", "not-found")
+        .replace("{version}", "1")
 }
 
 fn untouched(answer: &Answer, what: &str, tenant: &str) {

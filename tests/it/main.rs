@@ -10,12 +10,14 @@
 )]
 
 mod access;
+mod as_of;
 mod auth;
 mod bulk;
 mod cluster;
 mod contract;
 mod dependencies;
 mod founder;
+mod history;
 mod house;
 mod isolation;
 mod lanes;

@@ -15,6 +15,7 @@ use crate::api::leads::{LeadView, Leads};
 use crate::api::list::{ListQuery, ListScope, ListSpec, Visibility};
 use crate::api::notes::{self, NoteView, Notes};
 use crate::api::page::Page;
+use crate::api::past::{self, AsOfQuery, Reader, Remembered, When};
 use crate::api::projects::{ProjectView, Projects};
 use crate::api::record::{Id, Noun, Record, View, list_spec, present_in, row_in};
 use crate::api::tenant::Tenants;
@@ -56,10 +57,6 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(read_invoice))
 }
 
-/// The founder as an author: the people of a business are counted from 001, so that what has this author there was
-/// the founder's before an import.
-const AUTHOR: UserId = UserId::FOUNDER;
-
 /// Every row of a tenant, and of no other.
 pub(super) fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) -> ListScope<'a> {
     let tenant = founder.scope(tenant).tenant();
@@ -68,19 +65,25 @@ pub(super) fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) 
 
 /// One page of what a tenant has of a kind.
 async fn list_of<N: Noun>(app: &App, founder: &Founder, tenant: TenantId, uri: &Uri) -> Result<Page<N::View>, Problem> {
-    let query = N::asked(ListQuery::parse(list_spec::<N>(), uri)?, app.today());
+    let query = ListQuery::parse(list_spec::<N>(), uri)?;
+    let day = query.day(app.today());
+    let query = N::asked(query, day);
     row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
     let mut connection = app.database.cell_of(tenant).request.acquire().await?;
     let page: Page<Stored<N::Row>> = query.page(&mut connection, &everything(app, founder, tenant)).await?;
-    Ok(page.map(|stored| N::View::on(stored, app.today())))
+    Ok(page.map(|stored| N::View::on(stored, day)))
 }
 
-async fn read_of<N: Noun>(
+async fn read_of<N: Remembered>(
     app: &App,
     founder: &Founder,
     tenant: TenantId,
     id: &str,
+    When(as_of): When,
 ) -> Result<Record<N::View>, Problem> {
+    if let Some(as_of) = as_of {
+        return past::read::<N>(app, Reader::Founder(founder.scope(tenant)), id, as_of).await;
+    }
     let stored = row_in::<N>(app, founder.scope(tenant), id).await?;
     let version = stored.version;
     Ok(Record::read(N::View::on(stored, app.today()), version))
@@ -91,7 +94,7 @@ macro_rules! read_routes {
     ($noun:ident, $view:ident, $id:ident, $path:literal, $list:ident, $list_doc:literal, $read:ident, $read_doc:literal) => {
         #[doc = $list_doc]
         #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path),
-            params(("tenant_id" = TenantId, Path)), responses((status = 200, body = Page<$view>)))]
+                            params(("tenant_id" = TenantId, Path)), responses((status = 200, body = Page<$view>)))]
         async fn $list(
             founder: Founder,
             State(app): State<App>,
@@ -103,14 +106,16 @@ macro_rules! read_routes {
 
         #[doc = $read_doc]
         #[utoipa::path(get, path = concat!("/api/admin/tenants/{tenant_id}/", $path, "/{id}"),
-            params(("tenant_id" = TenantId, Path), ("id" = $id, Path)), responses((status = 200, body = $view)))]
+                            params(("tenant_id" = TenantId, Path), ("id" = $id, Path), AsOfQuery),
+                            responses((status = 200, body = $view)))]
         async fn $read(
             founder: Founder,
             State(app): State<App>,
             TenantPath(tenant): TenantPath,
             Id(id): Id<$id>,
+            when: When,
         ) -> Result<Record<$view>, Problem> {
-            read_of::<$noun>(&app, &founder, tenant, &id.to_string()).await
+            read_of::<$noun>(&app, &founder, tenant, &id.to_string(), when).await
         }
     };
 }
@@ -177,9 +182,7 @@ async fn list_lead_interactions(
     Id(id): Id<LeadId>,
     uri: Uri,
 ) -> Result<Page<InteractionView>, Problem> {
-    let scope = founder.scope(tenant);
-    present_in::<Leads>(&app, scope, &id.to_string()).await?;
-    interactions::list_of(&app, scope, interactions::Of::Lead(id), &uri).await
+    interactions::list_of(&app, Reader::Founder(founder.scope(tenant)), interactions::Of::Lead(id), &uri).await
 }
 
 /// List the contact there was and will be with a customer of a business.
@@ -193,22 +196,24 @@ async fn list_customer_interactions(
     Id(id): Id<CustomerId>,
     uri: Uri,
 ) -> Result<Page<InteractionView>, Problem> {
-    let scope = founder.scope(tenant);
-    present_in::<Customers>(&app, scope, &id.to_string()).await?;
-    interactions::list_of(&app, scope, interactions::Of::Customer(id), &uri).await
+    interactions::list_of(&app, Reader::Founder(founder.scope(tenant)), interactions::Of::Customer(id), &uri).await
 }
 
 /// Read an interaction of a business.
 #[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}/interactions/{id}",
-    params(("tenant_id" = TenantId, Path), ("id" = InteractionId, Path)),
+    params(("tenant_id" = TenantId, Path), ("id" = InteractionId, Path), AsOfQuery),
     responses((status = 200, body = InteractionView)))]
 async fn read_interaction(
     founder: Founder,
     State(app): State<App>,
     TenantPath(tenant): TenantPath,
     Id(id): Id<InteractionId>,
+    When(as_of): When,
 ) -> Result<Record<InteractionView>, Problem> {
     let scope = founder.scope(tenant);
+    if let Some(as_of) = as_of {
+        return past::read::<Interactions>(&app, Reader::Founder(scope), &id.to_string(), as_of).await;
+    }
     let stored = present_in::<Interactions>(&app, scope, &id.to_string()).await?;
     // It lives with the customer once there is one, else with the lead.
     match (&stored.row.customer_id, &stored.row.lead_id) {
@@ -231,23 +236,26 @@ async fn list_customer_notes(
     Id(id): Id<CustomerId>,
     uri: Uri,
 ) -> Result<Page<NoteView>, Problem> {
-    let scope = founder.scope(tenant);
-    present_in::<Customers>(&app, scope, &id.to_string()).await?;
-    notes::list_of(&app, scope, Some(AUTHOR), id, &uri).await
+    notes::list_of(&app, Reader::Founder(founder.scope(tenant)), id, &uri).await
 }
 
 /// Read a note of a business, unless it is private to somebody else.
 #[utoipa::path(get, path = "/api/admin/tenants/{tenant_id}/notes/{id}",
-    params(("tenant_id" = TenantId, Path), ("id" = NoteId, Path)), responses((status = 200, body = NoteView)))]
+    params(("tenant_id" = TenantId, Path), ("id" = NoteId, Path), AsOfQuery),
+    responses((status = 200, body = NoteView)))]
 async fn read_note(
     founder: Founder,
     State(app): State<App>,
     TenantPath(tenant): TenantPath,
     Id(id): Id<NoteId>,
+    When(as_of): When,
 ) -> Result<Record<NoteView>, Problem> {
     let scope = founder.scope(tenant);
+    if let Some(as_of) = as_of {
+        return past::read::<Notes>(&app, Reader::Founder(scope), &id.to_string(), as_of).await;
+    }
     let stored = present_in::<Notes>(&app, scope, &id.to_string()).await?;
-    if !notes::seen_by(&stored.row, Some(AUTHOR)) {
+    if !notes::seen_by(&stored.row, Reader::Founder(scope).author()) {
         return Err(Problem::not_found());
     }
     present_in::<Customers>(&app, scope, &stored.row.customer_id).await?;

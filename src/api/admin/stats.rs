@@ -13,8 +13,15 @@ use utoipa_axum::routes;
 use crate::aggregates::ids::TenantId;
 use crate::aggregates::values::Money;
 use crate::api::caller::Founder;
+use crate::api::past::AsOf;
 use crate::api::shown::money;
 use crate::api::{App, Json, Problem};
+use crate::projections::customers::CustomerRow;
+use crate::projections::invoices::InvoiceRow;
+use crate::projections::leads::LeadRow;
+use crate::projections::projects::ProjectRow;
+use crate::projections::row::Row as _;
+use crate::projections::users::UserRow;
 
 /// The route.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -36,13 +43,14 @@ pub(super) struct Counts {
     invoices: i64,
 }
 
-/// What is counted of a tenant `t`.
-const COUNTS: &str = "
-    (select count(*) from users u where u.tenant_id = t.id and u.status <> 'deactivated') as users,
-    (select count(*) from customers c where c.tenant_id = t.id and c.deleted_at is null) as customers,
-    (select count(*) from leads l where l.tenant_id = t.id and l.deleted_at is null) as leads,
-    (select count(*) from projects p where p.tenant_id = t.id and p.deleted_at is null) as projects,
-    (select count(*) from invoices i where i.tenant_id = t.id) as invoices";
+/// What is counted of a tenant: under which name, the rows as they are, every row that ever was, and which of them.
+const COUNTED: [(&str, &str, &str, &str); 5] = [
+    ("users", UserRow::TABLE, UserRow::VERSIONS, "status <> 'deactivated'"),
+    ("customers", CustomerRow::TABLE, CustomerRow::VERSIONS, "deleted_at is null"),
+    ("leads", LeadRow::TABLE, LeadRow::VERSIONS, "deleted_at is null"),
+    ("projects", ProjectRow::TABLE, ProjectRow::VERSIONS, "deleted_at is null"),
+    ("invoices", InvoiceRow::TABLE, InvoiceRow::VERSIONS, "true"),
+];
 
 #[derive(FromRow)]
 struct CountsOf {
@@ -51,12 +59,25 @@ struct CountsOf {
     counts: Counts,
 }
 
-/// How much each of these tenants has of everything.
-pub(super) async fn counts_of(pool: &PgPool, tenants: Vec<String>) -> sqlx::Result<HashMap<String, Counts>> {
-    let counted: Vec<CountsOf> = sqlx::query_as(&format!("select t.id, {COUNTS} from unnest($1::text[]) as t (id)"))
-        .bind(tenants)
-        .fetch_all(pool)
-        .await?;
+/// How much each of these tenants has of everything, or had.
+pub(super) async fn counts_of(
+    pool: &PgPool,
+    as_of: Option<AsOf>,
+    tenants: Vec<String>,
+) -> sqlx::Result<HashMap<String, Counts>> {
+    let counts = COUNTED.map(|(name, now, versions, which)| {
+        let (table, held) = match as_of.map(|as_of| as_of.axis.period()) {
+            None => (now, "true".to_owned()),
+            Some((from, to)) => (versions, format!("r.{from} <= $2 and r.{to} > $2")),
+        };
+        format!("(select count(*) from {table} r where r.tenant_id = t.id and {which} and {held}) as {name}")
+    });
+    let statement = format!("select t.id, {} from unnest($1::text[]) as t (id)", counts.join(", "));
+    let mut query = sqlx::query_as(&statement).bind(tenants);
+    if let Some(AsOf { at, .. }) = as_of {
+        query = query.bind(at);
+    }
+    let counted: Vec<CountsOf> = query.fetch_all(pool).await?;
     Ok(counted.into_iter().map(|of| (of.id, of.counts)).collect())
 }
 

@@ -23,16 +23,16 @@ pub struct CloudEvent {
     /// Always `1.0`.
     specversion: &'static str,
     /// The event's id.
-    id: Uuid,
+    pub id: Uuid,
     /// What happened, with the version of what `data` looks like.
     #[serde(rename = "type")]
-    kind: String,
+    pub kind: String,
     /// In which business.
     source: String,
     /// To what.
     subject: String,
     /// When it happened in the business.
-    time: DateTime<Utc>,
+    pub time: DateTime<Utc>,
     /// Always `application/json`.
     datacontenttype: &'static str,
     /// The business.
@@ -40,35 +40,35 @@ pub struct CloudEvent {
     /// Its place in the business's history.
     sequence: String,
     /// Who did it; whole if it was somebody from outside the business.
-    actorid: String,
+    pub actorid: String,
     /// In which role.
     #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<String>,
+    pub role: Option<String>,
     /// In which session.
     #[serde(skip_serializing_if = "Option::is_none")]
     sessionid: Option<String>,
     /// In which support session, if a visitor did it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    supportsession: Option<String>,
+    pub supportsession: Option<String>,
     /// What belongs together.
     #[serde(skip_serializing_if = "Option::is_none")]
-    correlationid: Option<String>,
+    pub correlationid: Option<String>,
     /// The request that did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     requestid: Option<String>,
     /// The row of the old application's database that it was imported from: its table and primary key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("leads/123"))]
-    importedfrom: Option<String>,
+    pub importedfrom: Option<String>,
     /// When the log took it.
-    recordedat: DateTime<Utc>,
+    pub recordedat: DateTime<Utc>,
     /// To what kind of thing.
     aggregatetype: String,
     /// The version of the thing after it.
     version: i64,
     /// What changed.
     #[schema(value_type = Object)]
-    data: Value,
+    pub data: Value,
 }
 
 impl CloudEvent {

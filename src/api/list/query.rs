@@ -11,6 +11,7 @@ use rust_decimal::prelude::ToPrimitive;
 use super::{Field, Kind, ListSpec};
 use crate::api::Problem;
 use crate::api::page::ListAddress;
+use crate::api::past::AsOf;
 use crate::api::problem::FieldError;
 use crate::api::query::pairs;
 use crate::api::validation::unknown;
@@ -72,7 +73,7 @@ pub(super) enum Operand {
 
 /// A point in time, or a whole day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(in crate::api) struct Moment {
     pub start: DateTime<Utc>,
     /// Where the day is over; none for a point in time.
     pub end: Option<DateTime<Utc>>,
@@ -115,6 +116,10 @@ pub struct ListQuery {
     pub(super) limit: u16,
     pub(super) cursor: Option<String>,
     pub(super) counts: bool,
+    /// At which instant it is read; none: now.
+    pub(super) as_of: Option<AsOf>,
+    /// What must hold of a row as it is now, for its past to be shown.
+    pub(super) today: Vec<(&'static str, Vec<String>)>,
     extra: Vec<(&'static str, String)>,
     /// What a cursor is good for, but for the tenant: the parameters that choose rows, and the sort.
     canonical: (BTreeSet<(String, String)>, String),
@@ -138,11 +143,14 @@ impl ListQuery {
             limit: LIMIT_DEFAULT,
             cursor: None,
             counts: false,
+            as_of: None,
+            today: Vec::new(),
             extra: Vec::new(),
             canonical: (BTreeSet::new(), String::new()),
             address: ListAddress::of(uri),
         };
         let mut sort = spec.default_sort;
+        let (mut as_of, mut axis) = (None, None);
         let (mut wrong, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (name, value) in &pairs {
             if !seen.insert(name.as_str()) {
@@ -158,6 +166,14 @@ impl ListQuery {
                 "count" => count(value).map(|()| query.counts = true),
                 "sort" => {
                     sort = value;
+                    Ok(())
+                }
+                "as_of" if spec.versions.is_some() => {
+                    as_of = Some(value.as_str());
+                    Ok(())
+                }
+                "axis" if spec.versions.is_some() => {
+                    axis = Some(value.as_str());
                     Ok(())
                 }
                 "q" if !spec.search.is_empty() => words(value).map(|words| query.words = words),
@@ -178,6 +194,7 @@ impl ListQuery {
         if !unknown.is_empty() {
             return Err(Problem::unknown_parameter(unknown));
         }
+        query.as_of = AsOf::parse(as_of, axis)?;
         if !wrong.is_empty() {
             return Err(Problem::validation_failed(wrong));
         }
@@ -199,6 +216,26 @@ impl ListQuery {
         let operand = Operand::Texts(values);
         self.filters.push(Filter { column, is_array: false, operator: Operator::Is, operand, worked_out: None });
         self
+    }
+
+    /// Of rows in the past, only those of which this holds as they are now. Of rows as they are now it has to be said by
+    /// [`Self::among`].
+    #[must_use]
+    pub fn among_today(mut self, column: &'static str, values: Vec<String>) -> Self {
+        self.today.push((column, values));
+        self
+    }
+
+    /// At which instant the list is read; none: now.
+    #[must_use]
+    pub fn as_of(&self) -> Option<AsOf> {
+        self.as_of
+    }
+
+    /// What day it is, as far as this list is concerned.
+    #[must_use]
+    pub fn day(&self, today: NaiveDate) -> NaiveDate {
+        self.as_of.map_or(today, AsOf::day)
     }
 
     /// Says what a word of a filter stands for that no row holds.
@@ -312,7 +349,8 @@ fn date(text: &str) -> Option<NaiveDate> {
     (text.len() == 10 && text.as_bytes().first().is_some_and(u8::is_ascii_digit)).then_some(date)
 }
 
-fn moment(text: &str) -> Option<Moment> {
+/// An RFC 3339 time, or a date.
+pub(in crate::api) fn moment(text: &str) -> Option<Moment> {
     if let Some(day) = date(text) {
         let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
         return Some(Moment { start: midnight(day), end: Some(midnight(day.checked_add_days(Days::new(1))?)) });
@@ -363,7 +401,9 @@ fn sort_text(sort: &[(&'static Field, bool)]) -> String {
 fn parameters(spec: &ListSpec) -> Vec<&'static str> {
     let fields = spec.fields.iter().filter(|field| field.filter).map(|field| field.name);
     let q = (!spec.search.is_empty()).then_some("q");
-    fields.chain(spec.extra.iter().copied()).chain(q).chain(["sort", "limit", "cursor", "count"]).collect()
+    let past: &[&str] = if spec.versions.is_some() { &["as_of", "axis"] } else { &[] };
+    let everywhere = ["sort", "limit", "cursor", "count"];
+    fields.chain(spec.extra.iter().copied()).chain(q).chain(past.iter().copied()).chain(everywhere).collect()
 }
 
 #[cfg(test)]

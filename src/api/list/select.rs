@@ -6,9 +6,10 @@ use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row};
 use super::cursor::{self, Keys};
 use super::query::{Filter, ListQuery, Moment, Operand, Operator};
 use super::sort::{self, Term};
-use super::{ListScope, Visibility};
+use super::{ListScope, Parent, Visibility};
 use crate::api::Problem;
 use crate::api::page::{Page, PageInfo};
+use crate::api::past::{AsOf, Axis};
 
 type Sql = QueryBuilder<'static, Postgres>;
 
@@ -97,8 +98,18 @@ impl ListQuery {
     }
 
     fn rows(&self, sql: &mut Sql, scope: &ListScope<'_>) {
-        sql.push(" from ").push(table(scope, self.spec.table)).push(" t where ");
+        let name = self.spec.versions.filter(|_| self.as_of.is_some()).unwrap_or(self.spec.table);
+        sql.push(" from ").push(table(scope, name)).push(" t where ");
         sql.push(if self.spec.of_tenants { "t.tenant_id = scope.tenant_id" } else { "true" });
+        if let Some(AsOf { at, axis }) = self.as_of {
+            let (from, to) = axis.period();
+            sql.push(format_args!(" and t.{from} <= ")).push_bind(at);
+            sql.push(format_args!(" and t.{to} > ")).push_bind(at);
+            if axis == Axis::Occurred {
+                // the same as the beginning of the period, and what the index is by
+                sql.push(" and t.updated_at <= ").push_bind(at);
+            }
+        }
         if self.spec.hides_deleted {
             sql.push(" and t.deleted_at is null");
         }
@@ -120,26 +131,78 @@ impl ListQuery {
         }
     }
 
+    /// Only what the caller may see: of the past, what they may see as it is now.
     fn visible(&self, sql: &mut Sql, scope: &ListScope<'_>) {
-        let (department, user) = match scope.visibility {
-            Visibility::Everything => return,
-            Visibility::Department { department, user } => (Some(department), user.to_string()),
-            Visibility::OwnedBy(user) => (None, user.to_string()),
-        };
-        sql.push(" and (false");
-        if let Some(members) = self.spec.members {
-            sql.push(" or ").push_bind(user.clone()).push(format_args!(" = any({members})"));
-        }
-        if let Some(owner) = self.spec.owner {
-            sql.push(format_args!(" or {owner} = ")).push_bind(user);
-            if let Some(department) = department {
-                sql.push(format_args!(" or {owner} in (select u.id from {} u", table(scope, "users")));
-                sql.push(" where u.tenant_id = scope.tenant_id and u.department = ");
-                sql.push_bind(department.to_owned()).push(")");
+        let everything = scope.visibility == Visibility::Everything;
+        if self.as_of.is_none() {
+            if !everything {
+                sql.push(" and ");
+                seen(sql, scope, (self.spec.owner, self.spec.members), scope.visibility);
             }
+            return;
+        }
+        if everything && self.today.is_empty() {
+            return;
+        }
+        let (key, now) = (self.spec.key, table(scope, self.spec.table));
+        sql.push(format_args!(" and t.{key} in (select n.{key} from {now} n where n.tenant_id = scope.tenant_id"));
+        if !everything {
+            sql.push(" and ");
+            seen(sql, scope, (self.spec.owner, self.spec.members), scope.visibility);
+        }
+        for (column, values) in &self.today {
+            sql.push(" and ");
+            any(sql, column).push_bind(values.clone()).push("))");
         }
         sql.push(")");
     }
+}
+
+/// That a row with these columns for its owner and for who takes part can be seen.
+fn seen(
+    sql: &mut Sql,
+    scope: &ListScope<'_>,
+    (owner, members): (Option<&'static str>, Option<&'static str>),
+    visibility: Visibility<'_>,
+) {
+    let (department, user) = match visibility {
+        Visibility::Everything => {
+            sql.push("true");
+            return;
+        }
+        Visibility::Within(parents) => return within(sql, scope, parents),
+        Visibility::Department { department, user } => (Some(department), user.to_string()),
+        Visibility::OwnedBy(user) => (None, user.to_string()),
+    };
+    sql.push("(false");
+    if let Some(members) = members {
+        sql.push(" or ").push_bind(user.clone()).push(format_args!(" = any({members})"));
+    }
+    if let Some(owner) = owner {
+        sql.push(format_args!(" or {owner} = ")).push_bind(user);
+        if let Some(department) = department {
+            sql.push(format_args!(" or {owner} in (select u.id from {} u", table(scope, "users")));
+            sql.push(" where u.tenant_id = scope.tenant_id and u.department = ");
+            sql.push_bind(department.to_owned()).push(")");
+        }
+    }
+    sql.push(")");
+}
+
+/// That a row belongs to something that can be seen: to the first of `parents` that it names.
+fn within(sql: &mut Sql, scope: &ListScope<'_>, parents: &[Parent<'_>]) {
+    sql.push("(false");
+    for (number, parent) in parents.iter().enumerate() {
+        sql.push(" or (");
+        for before in parents.iter().take(number) {
+            sql.push(before.column).push(" is null and ");
+        }
+        let (column, parents) = (parent.column, table(scope, parent.table));
+        sql.push(format_args!("{column} in (select p.id from {parents} p where p.tenant_id = scope.tenant_id and "));
+        seen(sql, scope, (Some(parent.owner), None), parent.visibility);
+        sql.push("))");
+    }
+    sql.push(")");
 }
 
 /// The table in the schema of the tenant's cell.

@@ -1,8 +1,11 @@
 //! The query parameters of a list, as its specification offers them.
 
 use serde_json::{Value, json};
+use utoipa::IntoParams as _;
+use utoipa::openapi::path::ParameterIn;
 
 use crate::api::list::{Field, Kind, LIMIT_DEFAULT, LIMIT_MOST, ListSpec, Operator};
+use crate::api::past::AsOfQuery;
 
 /// Filters with their operators, then `q`, `sort`, `limit`, `cursor`, `count`.
 pub(super) fn parameters(spec: &ListSpec) -> Vec<Value> {
@@ -13,6 +16,10 @@ pub(super) fn parameters(spec: &ListSpec) -> Vec<Value> {
     if !spec.search.is_empty() {
         let schema = json!({"type": "string", "maxLength": 200});
         parameters.push(query("q", "Rows in which each of these words occurs.", &schema));
+    }
+    if spec.versions.is_some() {
+        parameters
+            .extend(AsOfQuery::into_params(|| Some(ParameterIn::Query)).into_iter().map(|parameter| json!(parameter)));
     }
     let both: Vec<String> = spec.sortable().flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
     let sort = json!({"type": "array", "items": {"type": "string", "enum": both}, "uniqueItems": true});

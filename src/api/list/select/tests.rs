@@ -144,3 +144,42 @@ fn ids_are_sorted_by_number() {
 fn wildcards_are_taken_literally() {
     assert_eq!(anywhere(r"50%_\"), r"%50\%\_\\%");
 }
+
+#[test]
+fn a_list_of_the_past_reads_the_versions_that_held_and_asks_the_rows_of_today_who_may_see_them() {
+    static PAST: ListSpec = ListSpec { versions: Some("lead_versions"), ..LEADS };
+    let then = |query: &str, visibility| sql(&PAST, query, visibility, None);
+    let everything = then("as_of=2017-06-30", Visibility::Everything);
+    assert!(
+        everything.contains(
+            " from \"cell_000\".lead_versions t where t.tenant_id = scope.tenant_id and t.occurred_from <= $2 \
+             and t.occurred_to > $3 and t.updated_at <= $4 and t.deleted_at is null order by"
+        ),
+        "{everything}"
+    );
+    let recorded = then("as_of=2017-06-30&axis=recorded", Visibility::Everything);
+    assert!(recorded.contains("t.recorded_from <= $2 and t.recorded_to > $3 and t.deleted_at is null"), "{recorded}");
+    let own = then("as_of=2017-06-30", Visibility::OwnedBy(UserId(7)));
+    assert!(
+        own.contains(
+            " and t.id in (select n.id from \"cell_000\".leads n where n.tenant_id = scope.tenant_id \
+             and (false or $5 = any(member_ids) or owner_id = $6)) order by"
+        ),
+        "{own}"
+    );
+    let parents = [
+        Parent { column: "customer_id", table: "customers", owner: "owner_id", visibility: Visibility::Everything },
+        Parent { column: "lead_id", table: "leads", owner: "assignee_id", visibility: Visibility::Within(&[]) },
+    ];
+    let within = then("as_of=2017-06-30", Visibility::Within(&parents));
+    assert!(
+        within.contains(
+            "(false or (customer_id in (select p.id from \"cell_000\".customers p where p.tenant_id = scope.tenant_id \
+             and true)) or (customer_id is null and lead_id in (select p.id from \"cell_000\".leads p \
+             where p.tenant_id = scope.tenant_id and (false))))"
+        ),
+        "{within}"
+    );
+    // Now is now: the rows as they are, and nothing about versions.
+    assert!(!then("", Visibility::Everything).contains("occurred_from"));
+}
