@@ -30,6 +30,7 @@ pub mod problem;
 pub mod projects;
 pub mod query;
 pub mod record;
+mod rehearsal;
 pub mod request;
 mod shown;
 mod sign_in;

@@ -113,7 +113,7 @@ impl Place<'_> {
 
     /// A change of one record: by its id, or an action on it.
     fn is_change(&self) -> bool {
-        self.is_write() && self.path.contains('{')
+        self.is_write() && self.path.contains('{') && !self.path.starts_with("/api/commands/")
     }
 
     fn is_api(&self) -> bool {
@@ -207,6 +207,12 @@ impl Place<'_> {
         }
         if self.is_write() && !public {
             headers.push(("DevHub-Position", "The position in the business's log that this write reached.", "integer"));
+            headers.push((
+                "DevHub-Correlation-Id",
+                "Names all that this write changed, for the events and `POST /api/commands/{correlation_id}/undo`; \
+                 absent if it changed nothing.",
+                "string",
+            ));
             headers.push((
                 "Idempotent-Replayed",
                 "`true` where the answer was stored by an earlier request.",

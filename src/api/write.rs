@@ -4,7 +4,7 @@ use axum::http::HeaderValue;
 
 use super::caller::{Caller, Founder};
 use super::idempotency::PendingKey;
-use super::{App, FieldError, Problem};
+use super::{App, FieldError, Problem, context};
 use crate::aggregates::ids::TenantId;
 use crate::aggregates::{Refusal, Refused};
 use crate::event_store::{AppendError, Appended, LoadError, Work, WorkError};
@@ -91,6 +91,9 @@ impl App {
         work: Work,
         attempts: &mut Attempts,
     ) -> Result<Option<Receipt>, Problem> {
+        if let Some(rehearsal) = caller.rehearsal() {
+            return rehearsal.take(work).await.map(Some);
+        }
         self.commit_under(caller.pending_key(), work, attempts).await
     }
 
@@ -104,9 +107,11 @@ impl App {
         work: Work,
         attempts: &mut Attempts,
     ) -> Result<Option<Receipt>, Problem> {
+        let correlation_id = work.correlation_id();
         match work.commit().await {
             Ok(None) => Ok(Some(Receipt::default())),
             Ok(Some(appended)) => {
+                context::stored(correlation_id);
                 if let Some(key) = key {
                     key.taken();
                 }
