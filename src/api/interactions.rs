@@ -255,7 +255,7 @@ pub async fn log_on_lead(
 ) -> Result<Record<InteractionView>, Problem> {
     let plan = body.plan(app.clock.now())?;
     let (details, by) = (body.details(), caller.own_user());
-    let id = InteractionId(app.store.numbers(caller.tenant(), InteractionId::PREFIX, 1).await?);
+    let id = InteractionId(app.number(caller, InteractionId::PREFIX).await?);
     let command = match plan {
         Plan::Took(at) => LeadCommand::LogInteraction { id, details, by, at },
         Plan::Will(scheduled_at) => LeadCommand::ScheduleInteraction { id, details, by, scheduled_at },
@@ -283,7 +283,7 @@ pub async fn log_on_customer(
 ) -> Result<Record<InteractionView>, Problem> {
     let plan = body.plan(app.clock.now())?;
     let (details, by) = (body.details(), caller.own_user());
-    let id = InteractionId(app.store.numbers(caller.tenant(), InteractionId::PREFIX, 1).await?);
+    let id = InteractionId(app.number(caller, InteractionId::PREFIX).await?);
     let command = match plan {
         Plan::Took(at) => CustomerCommand::LogInteraction { id, details, by, at },
         Plan::Will(scheduled_at) => CustomerCommand::ScheduleInteraction { id, details, by, scheduled_at },

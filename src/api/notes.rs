@@ -153,7 +153,7 @@ pub async fn add_to(
     body: AddNote,
 ) -> Result<Record<NoteView>, Problem> {
     let author = somebody(caller)?;
-    let id = NoteId(app.store.numbers(caller.tenant(), NoteId::PREFIX, 1).await?);
+    let id = NoteId(app.number(caller, NoteId::PREFIX).await?);
     let AddNote { title, content, private } = body;
     let command = CustomerCommand::AddNote { id, author, title, content, private };
     let receipt = execute(app, caller, customer, &command).await?;

@@ -81,6 +81,18 @@ impl App {
         work
     }
 
+    /// Takes the next number of a kind (PRJ, INT, …), for an id that is needed before anything is stored. A dry run
+    /// takes none, and gets one that nothing has.
+    ///
+    /// # Errors
+    /// If the store cannot be reached.
+    pub async fn number(&self, caller: &Caller, kind: &'static str) -> Result<u32, Problem> {
+        if caller.rehearsal().is_some() {
+            return Ok(u32::MAX);
+        }
+        Ok(self.store.numbers(caller.tenant(), kind, 1).await?)
+    }
+
     /// Stores what was decided and waits until it can be read. None: somebody was faster, decide again.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub struct Customer {
     pub interactions: Interactions,
     /// What was written down.
     pub notes: BTreeMap<NoteId, Note>,
+    /// What was written down and taken away.
+    pub removed_notes: BTreeMap<NoteId, Note>,
     /// The records of the same customer that were taken in.
     pub absorbed: BTreeSet<CustomerId>,
     /// The record that took its place.
@@ -96,9 +98,10 @@ impl Customer {
             }
             CustomerCommand::Delete { has_unpaid_invoice: true } => return Err(CustomerError::UnpaidInvoice),
             CustomerCommand::Delete { has_unpaid_invoice: false } => Some(CustomerEvent::Deleted {}),
-            CustomerCommand::AddNote { .. } | CustomerCommand::EditNote { .. } | CustomerCommand::RemoveNote { .. } => {
-                self.decide_note(command)?
-            }
+            CustomerCommand::AddNote { .. }
+            | CustomerCommand::EditNote { .. }
+            | CustomerCommand::RemoveNote { .. }
+            | CustomerCommand::RestoreNote { .. } => self.decide_note(command)?,
             other => self.decide_interaction(other)?,
         };
         Ok(event.into_iter().collect())
@@ -129,6 +132,10 @@ impl Customer {
             CustomerCommand::CancelInteraction { id } => {
                 self.interactions.cancellable(id)?.then_some(CustomerEvent::InteractionCancelled { id })
             }
+            CustomerCommand::ReopenInteraction { id, outcome, hours } => {
+                let outcome = outcome.map(Personal::new);
+                self.interactions.reopenable(id)?.then_some(CustomerEvent::InteractionReopened { id, outcome, hours })
+            }
             _ => None,
         })
     }
@@ -136,7 +143,7 @@ impl Customer {
     fn decide_note(&self, command: CustomerCommand) -> Result<Option<CustomerEvent>, CustomerError> {
         Ok(match command {
             CustomerCommand::AddNote { id, author, title, content, private } => {
-                if self.notes.contains_key(&id) {
+                if self.notes.contains_key(&id) || self.removed_notes.contains_key(&id) {
                     return Err(CustomerError::NoteExists(id));
                 }
                 let (title, content) = (title.map(Personal::new), content.into());
@@ -155,13 +162,20 @@ impl Customer {
                 self.note_seen_by(id, by)?;
                 Some(CustomerEvent::NoteRemoved { id })
             }
+            CustomerCommand::RestoreNote { id, by } => match self.removed_notes.get(&id) {
+                Some(note) if note.is_seen_by(by) => Some(CustomerEvent::NoteRestored { id }),
+                _ => {
+                    self.note_seen_by(id, by)?;
+                    None
+                }
+            },
             _ => None,
         })
     }
 
     /// A note that this user may know of: a private one is its author's alone.
     fn note_seen_by(&self, id: NoteId, user: UserId) -> Result<&Note, CustomerError> {
-        self.notes.get(&id).filter(|note| !note.private || note.author == user).ok_or(CustomerError::NoteNotFound(id))
+        self.notes.get(&id).filter(|note| note.is_seen_by(user)).ok_or(CustomerError::NoteNotFound(id))
     }
 
     fn evolve(&mut self, event: CustomerEvent) {
@@ -195,6 +209,11 @@ impl Customer {
                     interaction.status = InteractionStatus::Cancelled;
                 }
             }
+            CustomerEvent::InteractionReopened { id, outcome, hours } => {
+                if let Some(interaction) = self.interactions.get_mut(id) {
+                    interaction.reopen(outcome, hours);
+                }
+            }
             CustomerEvent::NoteAdded { note } => {
                 self.notes.insert(note.id, note);
             }
@@ -204,8 +223,9 @@ impl Customer {
                 }
             }
             CustomerEvent::NoteRemoved { id } => {
-                self.notes.remove(&id);
+                self.removed_notes.extend(self.notes.remove_entry(&id));
             }
+            CustomerEvent::NoteRestored { id } => self.notes.extend(self.removed_notes.remove_entry(&id)),
             CustomerEvent::LeadLinked { lead } => {
                 self.leads.insert(lead);
             }
