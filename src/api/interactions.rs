@@ -415,6 +415,14 @@ impl With {
     }
 }
 
+/// With whom an interaction is that the caller may see.
+///
+/// # Errors
+/// `not_found`.
+pub(super) async fn with(app: &App, caller: &Caller, id: InteractionId) -> Result<Of, Problem> {
+    Ok(visible(app, caller, id).await?.1.of())
+}
+
 async fn visible(app: &App, caller: &Caller, id: InteractionId) -> Result<(Stored<InteractionRow>, With), Problem> {
     let stored = row::<Interactions>(app, caller, &id.to_string()).await?;
     let customer: Option<CustomerId> = stored.row.customer_id.as_deref().and_then(|id| id.parse().ok());

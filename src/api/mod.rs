@@ -32,11 +32,14 @@ pub mod query;
 pub mod record;
 mod rehearsal;
 pub mod request;
+pub mod revert;
 mod shown;
 mod sign_in;
 pub mod support;
 pub mod system;
+mod take_back;
 pub mod tenant;
+pub mod undo;
 pub mod users;
 mod validation;
 pub mod write;
@@ -70,6 +73,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(admin::router())
         .merge(support::router())
         .merge(legacy::router())
+        .merge(revert::router())
+        .merge(undo::router())
         .merge(system::router())
 }
 

@@ -1,13 +1,14 @@
 //! Sending commands: begin, decide, commit, decide again if somebody was faster, wait until it can be read.
 
 use axum::http::HeaderValue;
+use uuid::Uuid;
 
 use super::caller::{Caller, Founder};
 use super::idempotency::PendingKey;
 use super::{App, FieldError, Problem, context};
 use crate::aggregates::ids::TenantId;
 use crate::aggregates::{Refusal, Refused};
-use crate::event_store::{AppendError, Appended, LoadError, Work, WorkError};
+use crate::event_store::{AppendError, Appended, Context, LoadError, Work, WorkError};
 
 /// How often a command is decided again after somebody else changed what it was decided on.
 const ATTEMPTS: u8 = 8;
@@ -65,6 +66,17 @@ impl App {
     #[must_use]
     pub fn begin(&self, caller: &Caller) -> Work {
         let mut work = self.store.begin(caller.scope(), caller.context(self));
+        if let Some(key) = caller.pending_key() {
+            work.answer(key.claim());
+        }
+        work
+    }
+
+    /// The same, led to by something that was done before.
+    #[must_use]
+    pub fn begin_because(&self, caller: &Caller, causation_id: Uuid) -> Work {
+        let context = Context { causation_id: Some(causation_id), ..caller.context(self) };
+        let mut work = self.store.begin(caller.scope(), context);
         if let Some(key) = caller.pending_key() {
             work.answer(key.claim());
         }

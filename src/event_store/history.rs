@@ -22,6 +22,8 @@ pub struct Happened<E> {
     pub event_type: String,
     /// What it belongs to.
     pub correlation_id: Option<String>,
+    /// What led to it.
+    pub causation_id: Option<String>,
     /// Who did it, whole: `TNT-001:USR-003` or `system`.
     pub actor: String,
     /// When it happened in the business.
@@ -70,7 +72,8 @@ impl<E: Clone> Happened<E> {
     }
 }
 
-type Row = (String, i64, i64, String, String, Value, Option<String>, Option<String>, DateTime<Utc>);
+type Row =
+    (String, i64, i64, String, String, Value, Option<String>, Option<String>, Option<String>, DateTime<Utc>);
 
 impl Streams {
     /// The whole streams of aggregates of one type and tenant, read in one go, by their ids within the tenant.
@@ -90,7 +93,7 @@ impl Streams {
         let names: Vec<&String> = by_name.keys().collect();
         let rows: Vec<Row> = sqlx::query_as(
             "select aggregate_id, sequence, position, event_type, event_version, payload::jsonb,
-                    metadata->>'correlation_id', metadata->>'actor', occurred_at
+                    metadata->>'correlation_id', metadata->>'causation_id', metadata->>'actor', occurred_at
              from events where tenant_id = $1 and aggregate_type = $2 and aggregate_id = any($3)
              order by aggregate_id, sequence",
         )
@@ -101,7 +104,9 @@ impl Streams {
         .await
         .map_err(|error| LoadError::Read(first.clone(), error.to_string()))?;
         let mut histories: HashMap<String, History<A>> = HashMap::new();
-        for (name, version, position, event_type, event_version, payload, correlation_id, actor, occurred_at) in rows {
+        for row in rows {
+            let (name, version, position, event_type, event_version, payload, correlation_id, causation_id, actor, at) =
+                row;
             let Some(stream) = by_name.get(&name) else { continue };
             let unknown = |reason: String| LoadError::Unknown {
                 stream: (*stream).clone(),
@@ -116,7 +121,16 @@ impl Streams {
                 .map(|event| serde_json::from_value(event.payload).map_err(|error| unknown(error.to_string())))
                 .collect::<Result<Vec<_>, _>>()?;
             let actor = actor.unwrap_or_else(|| "system".to_owned());
-            let entry = Happened { version, position, event_type, correlation_id, actor, occurred_at, events };
+            let entry = Happened {
+                version,
+                position,
+                event_type,
+                correlation_id,
+                causation_id,
+                actor,
+                occurred_at: at,
+                events,
+            };
             histories
                 .entry(stream.local.clone())
                 .or_insert_with(|| History { entries: Vec::new() })

@@ -173,6 +173,13 @@ impl Customer {
         })
     }
 
+    /// A note, and whether it was taken away.
+    #[must_use]
+    pub fn note(&self, id: NoteId) -> Option<(&Note, bool)> {
+        let removed = || self.removed_notes.get(&id).map(|note| (note, true));
+        self.notes.get(&id).map(|note| (note, false)).or_else(removed)
+    }
+
     /// A note that this user may know of: a private one is its author's alone.
     fn note_seen_by(&self, id: NoteId, user: UserId) -> Result<&Note, CustomerError> {
         self.notes.get(&id).filter(|note| note.is_seen_by(user)).ok_or(CustomerError::NoteNotFound(id))
