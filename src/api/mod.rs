@@ -8,6 +8,7 @@ pub mod admin;
 pub mod api_keys;
 pub mod app;
 pub mod auth;
+pub mod batch;
 pub mod body;
 pub mod caller;
 pub mod context;
@@ -44,7 +45,7 @@ pub mod users;
 mod validation;
 pub mod write;
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
@@ -74,6 +75,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(support::router())
         .merge(legacy::router())
         .merge(revert::router())
+        .merge(batch::router())
         .merge(undo::router())
         .merge(system::router())
 }
@@ -111,7 +113,9 @@ pub fn router(app: &App) -> anyhow::Result<Router> {
     system::recorder();
     let (router, api) = routes().split_for_parts();
     let document = openapi::complete(&api, &lists())?;
+    let operations = batch::Operations::new(router.clone().with_state(app.clone()));
     let api = router
+        .layer(Extension(operations))
         .layer(from_fn_with_state(app.clone(), idempotency::answer_once))
         .layer(from_fn_with_state(app.clone(), caller::authenticate))
         .with_state(app.clone())

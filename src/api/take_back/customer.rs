@@ -8,7 +8,7 @@ use crate::aggregates::permission::Permission;
 use crate::aggregates::values::Personal;
 use crate::api::caller::Caller;
 use crate::api::customers::{self, Customers};
-use crate::api::record::{Noun, find, find_any};
+use crate::api::record::{Noun, find_any};
 use crate::api::{App, Problem, notes, users};
 
 const WRITE: Permission = <Customers as Noun>::WRITE;
@@ -86,13 +86,14 @@ impl Past for Customer {
 
     async fn allow(&self, app: &App, caller: &Caller, id: &str, record: Record) -> Result<(), Problem> {
         match record {
-            Record::Itself => find_any::<Customers>(app, caller, id).await?.require(caller, WRITE),
-            Record::Interaction(_) => find::<Customers>(app, caller, id).await?.require(caller, WRITE),
+            Record::Itself | Record::Interaction(_) => {
+                find_any::<Customers>(app, caller, id).await?.require(caller, WRITE)
+            }
             Record::Note(note) => {
                 let seen = self.note(note).is_some_and(|(note, _)| {
                     !note.private || caller.own_user().is_some_and(|reader| note.is_seen_by(reader))
                 });
-                let customer = find::<Customers>(app, caller, id).await?;
+                let customer = find_any::<Customers>(app, caller, id).await?;
                 if seen { customer.require(caller, WRITE) } else { Err(Problem::not_found()) }
             }
         }
