@@ -98,7 +98,7 @@ impl Story {
     }
 
     fn of(&self, writes: Vec<StreamWrite>) -> Append {
-        Append { tenant: self.tenant, writes, guards: vec![], condition: None, idempotency: None }
+        Append { tenant: self.tenant, writes, guards: vec![], conditions: vec![], idempotency: None }
     }
 
     fn write(&self, kind: &'static str, id: &str, expected: i64, events: Vec<(&str, Value)>) -> StreamWrite {

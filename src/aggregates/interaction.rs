@@ -3,6 +3,8 @@
 //! ```text
 //!   log ─────────► completed
 //!   schedule ─► scheduled ─► completed | cancelled
+//!                   ▲                │
+//!                   └──── reopen ────┘
 //! ```
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -127,6 +129,14 @@ impl Interaction {
         self.facts.outcome = outcome.or(self.facts.outcome.take());
         self.facts.hours = hours.or(self.facts.hours);
     }
+
+    /// It is planned still.
+    pub fn reopen(&mut self, outcome: Option<Personal<Text<2000>>>, hours: Option<Hours>) {
+        self.status = InteractionStatus::Scheduled;
+        self.completed_at = None;
+        self.facts.outcome = outcome;
+        self.facts.hours = hours;
+    }
 }
 
 /// Why a command about an interaction was refused.
@@ -144,6 +154,9 @@ pub enum InteractionError {
     /// It was called off.
     #[error("interaction {0} was cancelled")]
     Cancelled(InteractionId),
+    /// It was recorded after it took place.
+    #[error("interaction {0} was never planned: it stays in the history")]
+    NeverPlanned(InteractionId),
 }
 
 impl InteractionError {
@@ -155,6 +168,7 @@ impl InteractionError {
             Self::Exists(_) => "interaction_exists",
             Self::Completed(_) => "interaction_completed",
             Self::Cancelled(_) => "interaction_cancelled",
+            Self::NeverPlanned(_) => "interaction_never_planned",
         }
     }
 
@@ -163,7 +177,7 @@ impl InteractionError {
     pub fn kind(&self) -> Refusal {
         match self {
             Self::Unknown(_) => Refusal::NotFound,
-            Self::Exists(_) | Self::Completed(_) | Self::Cancelled(_) => Refusal::Conflict,
+            Self::Exists(_) | Self::Completed(_) | Self::Cancelled(_) | Self::NeverPlanned(_) => Refusal::Conflict,
         }
     }
 }
@@ -206,6 +220,16 @@ impl Interactions {
             InteractionStatus::Scheduled => Ok(true),
             InteractionStatus::Completed => Err(InteractionError::Completed(id)),
             InteractionStatus::Cancelled => Ok(false),
+        }
+    }
+
+    /// Whether planning it again would change something; refused when it never was planned.
+    pub(super) fn reopenable(&self, id: InteractionId) -> Result<bool, InteractionError> {
+        let interaction = self.get(id).ok_or(InteractionError::Unknown(id))?;
+        match (interaction.status, interaction.scheduled_at) {
+            (InteractionStatus::Scheduled, _) => Ok(false),
+            (_, Some(_)) => Ok(true),
+            (_, None) => Err(InteractionError::NeverPlanned(id)),
         }
     }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::headers::BearerToken;
 use super::idempotency::PendingKey;
 use super::list::{ListScope, Visibility};
+use super::rehearsal::Rehearsal;
 use super::{App, Problem, context};
 use crate::access::api_keys::{self, ApiKeyRefused};
 use crate::access::permissions::Permissions;
@@ -23,6 +24,7 @@ use crate::access::tokens::SupportMode;
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::permission::{Permission, Role, Scope};
 use crate::aggregates::values::{TenantStatus, UserStatus};
+use crate::clock::new_event_id;
 use crate::event_store::{Actor, Context, TenantScope};
 use crate::projections::people::{self, Business, Identity};
 
@@ -47,6 +49,9 @@ pub struct Caller {
     /// Set in a support session.
     pub support: Option<SupportVisit>,
     key: Option<PendingKey>,
+    /// What all that this request changes has in common.
+    correlation_id: Uuid,
+    rehearsal: Option<Rehearsal>,
 }
 
 impl Caller {
@@ -84,6 +89,25 @@ impl Caller {
     #[must_use]
     pub fn pending_key(&self) -> Option<&PendingKey> {
         self.key.as_ref()
+    }
+
+    /// What all that this request changes has in common.
+    #[must_use]
+    pub fn correlation_id(&self) -> Uuid {
+        self.correlation_id
+    }
+
+    /// Where what would be stored is noted instead of being stored; none if this is meant.
+    #[must_use]
+    pub fn rehearsal(&self) -> Option<&Rehearsal> {
+        self.rehearsal.as_ref()
+    }
+
+    /// The same caller in one operation of a batch: all of them have the batch's correlation id, and the batch
+    /// itself has the idempotency key.
+    #[must_use]
+    pub fn in_batch(&self, rehearsal: Option<Rehearsal>) -> Self {
+        Self { key: None, rehearsal, ..self.clone() }
     }
 
     /// How far a permission reaches.
@@ -140,10 +164,7 @@ impl Caller {
             actor: Actor::User(self.home, self.user),
             role: Some(self.role()),
             session: self.session,
-            correlation_id: self
-                .key
-                .as_ref()
-                .map_or_else(|| crate::clock::new_event_id(now), PendingKey::correlation_id),
+            correlation_id: self.correlation_id,
             causation_id: None,
             request_id: request.map(|request| request.id().to_owned()),
             support_session: self.support.and(self.session),
@@ -178,6 +199,8 @@ impl Caller {
             api_key: None,
             support: session.support,
             key: None,
+            correlation_id: new_event_id(now),
+            rehearsal: None,
         })
     }
 
@@ -202,6 +225,8 @@ impl Caller {
             api_key: Some(key.key_id),
             support: None,
             key: None,
+            correlation_id: new_event_id(now),
+            rehearsal: None,
         })
     }
 }
@@ -251,6 +276,9 @@ impl FromRequestParts<App> for Caller {
             parts.extensions.get::<Authenticated>().cloned().ok_or_else(Problem::unauthenticated)?;
         let mut caller = caller?;
         caller.key = parts.extensions.get::<PendingKey>().cloned();
+        if let Some(key) = &caller.key {
+            caller.correlation_id = key.correlation_id();
+        }
         Ok(caller)
     }
 }

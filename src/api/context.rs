@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::http::HeaderMap;
+use uuid::Uuid;
 
 tokio::task_local! {
     static CURRENT: RequestContext;
@@ -19,6 +20,7 @@ struct Inner {
     trace_id: Option<String>,
     caller: OnceLock<Caller>,
     quotas: Mutex<Vec<Quota>>,
+    stored: OnceLock<Uuid>,
 }
 
 /// Who is asking, as far as the log is concerned.
@@ -50,7 +52,7 @@ impl RequestContext {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let id = text("request-id").filter(|id| is_token(id)).map_or_else(new_id, str::to_owned);
         let trace_id = text("traceparent").and_then(trace_id).map(str::to_owned);
-        Self(Arc::new(Inner { id, trace_id, caller: OnceLock::new(), quotas: Mutex::default() }))
+        Self(Arc::new(Inner { id, trace_id, caller: OnceLock::new(), quotas: Mutex::default(), stored: OnceLock::new() }))
     }
 
     /// The id that the answer, the log and the events carry.
@@ -77,6 +79,12 @@ impl RequestContext {
         self.0.quotas.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The correlation id of what this request has stored, if it has.
+    #[must_use]
+    pub fn stored(&self) -> Option<Uuid> {
+        self.0.stored.get().copied()
+    }
+
     /// Makes this the current request of everything that `future` does in its own task.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         CURRENT.scope(self, future).await
@@ -99,6 +107,11 @@ pub fn request_id() -> Option<String> {
 pub fn identify(tenant: impl Into<String>, user: impl Into<String>) {
     let caller = Caller { tenant: tenant.into(), user: user.into() };
     _ = CURRENT.try_with(|request| request.0.caller.set(caller));
+}
+
+/// Notes that something was stored, for the answer's headers; the first word counts.
+pub fn stored(correlation_id: Uuid) {
+    _ = CURRENT.try_with(|request| request.0.stored.set(correlation_id));
 }
 
 /// Notes a quota that this request was counted against, for the answer's headers.

@@ -276,17 +276,26 @@ async fn delete(
     loop {
         find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &[]).await?;
         let mut work = app.begin(&caller);
-        app.readable(caller.tenant(), app.head()).await?;
-        // Known before the invoices are read: whatever is sent after it makes this decide again.
-        let after = app.position(caller.scope()).await?;
-        let customers = with_absorbed(&work, id).await?;
-        let has_unpaid_invoice = invoices::any_outstanding(&app, &caller, &customers).await?;
-        work.require(Condition { after, event_types: &["InvoiceSent"] });
+        let has_unpaid_invoice = owes(&app, &caller, &mut work, id).await?;
         work.execute::<Customer>(work.stream::<Customer>(id), CustomerCommand::Delete { has_unpaid_invoice }).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Customers>(&app, &caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Whether a customer owes something. The decision holds as long as no invoice is sent.
+///
+/// # Errors
+/// If the read models or the log cannot be read.
+pub(super) async fn owes(app: &App, caller: &Caller, work: &mut Work, id: CustomerId) -> Result<bool, Problem> {
+    app.readable(caller.tenant(), app.head()).await?;
+    // Known before the invoices are read: whatever is sent after it makes this decide again.
+    let after = app.position(caller.scope()).await?;
+    let customers = with_absorbed(work, id).await?;
+    let outstanding = invoices::any_outstanding(app, caller, &customers).await?;
+    work.require(Condition { after, event_types: &["InvoiceSent"] });
+    Ok(outstanding)
 }
 
 /// The customer and every record that was merged into it: what those owe, it owes.

@@ -21,7 +21,7 @@ use super::{App, Problem};
 use crate::aggregates::permission::{Action, Module, Permission, Scope};
 use crate::aggregates::tenant::Tenant;
 use crate::aggregates::values::{Feature, Plan};
-use crate::event_store::StreamId;
+use crate::event_store::{Planned, StreamId};
 
 use cloud_event::CloudEvent;
 use query::{AdminEventsQuery, By, EventsQuery, Reading};
@@ -35,6 +35,11 @@ const STREAM_PAGE: i64 = 500;
 /// The routes.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(own_events)).routes(routes!(all_events))
+}
+
+/// An event that was decided, by the name that programs know it under: `devhub.lead.stage_changed.v1`.
+pub(super) fn public_name(planned: &Planned) -> String {
+    cloud_event::public_type(planned.aggregate_type, &planned.event_type, &planned.event_version)
 }
 
 /// How the events are wanted.

@@ -12,6 +12,8 @@ use super::Problem;
 pub const POSITION: HeaderName = HeaderName::from_static("devhub-position");
 /// The position that a read wants to see at least.
 pub const MIN_POSITION: HeaderName = HeaderName::from_static("devhub-min-position");
+/// Names what a write has changed, so that it can be looked up and undone as a whole.
+pub const CORRELATION: HeaderName = HeaderName::from_static("devhub-correlation-id");
 /// Makes a write repeatable.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that the answer was stored by an earlier request with the same key.

@@ -26,9 +26,9 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::caller::Authenticated;
-use super::headers::{IDEMPOTENT_REPLAYED, IdempotencyKey, POSITION};
+use super::headers::{CORRELATION, IDEMPOTENT_REPLAYED, IdempotencyKey, POSITION};
 use super::request::BODY_LIMIT;
-use super::{App, Problem};
+use super::{App, Problem, context};
 use crate::access::secrets::{Purpose, sha256};
 use crate::aggregates::ids::TenantId;
 use crate::clock::new_event_id;
@@ -42,7 +42,8 @@ const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
 const WAITS: u32 = 50;
 const WAIT: Duration = Duration::from_millis(100);
 /// The headers that belong to an answer.
-const KEPT_HEADERS: [HeaderName; 4] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, POSITION];
+const KEPT_HEADERS: [HeaderName; 5] =
+    [header::CONTENT_TYPE, header::LOCATION, header::ETAG, POSITION, CORRELATION];
 
 /// The key of the request being answered, until its events take it.
 #[derive(Debug, Clone)]
@@ -79,6 +80,32 @@ impl PendingKey {
     /// The events are stored, and the key with them.
     pub fn taken(&self) {
         self.0.taken.store(true, Ordering::Release);
+    }
+
+    /// Writes the key before anything else is stored: for a request that stores more than once.
+    ///
+    /// # Errors
+    /// `conflict` if another request with the same key was faster; its answer is given instead.
+    pub async fn reserve(&self, app: &App, tenant: TenantId) -> Result<(), Problem> {
+        let reserved = sqlx::query(
+            "insert into idempotency_keys
+                 (tenant_id, actor, key, request_hash, position, correlation_id, created_at)
+             values ($1, $2, $3, $4, 0, $5, $6) on conflict (actor, key) do nothing",
+        )
+        .bind(tenant.to_string())
+        .bind(&self.0.actor)
+        .bind(&self.0.key)
+        .bind(self.0.request_hash.to_vec())
+        .bind(self.0.correlation_id.to_string())
+        .bind(app.clock.now())
+        .execute(&app.database.cell_of(tenant).appender)
+        .await?;
+        if reserved.rows_affected() == 0 {
+            self.contested();
+            return Err(Problem::conflict("key_in_use", "This Idempotency-Key is in use."));
+        }
+        self.taken();
+        Ok(())
     }
 
     /// Another request with the same key was faster.
@@ -178,7 +205,10 @@ async fn store(
         // Nothing happened: the same key may be used to try again.
         return Ok(response);
     }
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
+    if let Some(Ok(id)) = context::current().and_then(|request| request.stored()).map(|id| id.to_string().try_into()) {
+        parts.headers.insert(CORRELATION, id);
+    }
     let bytes = to_bytes(body, ANSWER_LIMIT).await.map_err(Problem::internal)?;
     let headers = KEPT_HEADERS
         .iter()

@@ -259,7 +259,7 @@ pub async fn log_on_lead(
 ) -> Result<Record<InteractionView>, Problem> {
     let plan = body.plan(app.clock.now())?;
     let (details, by) = (body.details(), caller.own_user());
-    let id = InteractionId(app.store.numbers(caller.tenant(), InteractionId::PREFIX, 1).await?);
+    let id = InteractionId(app.number(caller, InteractionId::PREFIX).await?);
     let command = match plan {
         Plan::Took(at) => LeadCommand::LogInteraction { id, details, by, at },
         Plan::Will(scheduled_at) => LeadCommand::ScheduleInteraction { id, details, by, scheduled_at },
@@ -287,7 +287,7 @@ pub async fn log_on_customer(
 ) -> Result<Record<InteractionView>, Problem> {
     let plan = body.plan(app.clock.now())?;
     let (details, by) = (body.details(), caller.own_user());
-    let id = InteractionId(app.store.numbers(caller.tenant(), InteractionId::PREFIX, 1).await?);
+    let id = InteractionId(app.number(caller, InteractionId::PREFIX).await?);
     let command = match plan {
         Plan::Took(at) => CustomerCommand::LogInteraction { id, details, by, at },
         Plan::Will(scheduled_at) => CustomerCommand::ScheduleInteraction { id, details, by, scheduled_at },
@@ -419,6 +419,14 @@ impl With {
             Self::Customer(id, _) => Of::Customer(*id),
         }
     }
+}
+
+/// With whom an interaction is that the caller may see.
+///
+/// # Errors
+/// `not_found`.
+pub(super) async fn with(app: &App, caller: &Caller, id: InteractionId) -> Result<Of, Problem> {
+    Ok(visible(app, caller, id).await?.1.of())
 }
 
 async fn visible(app: &App, caller: &Caller, id: InteractionId) -> Result<(Stored<InteractionRow>, With), Problem> {

@@ -315,7 +315,7 @@ async fn draft(
 }
 
 /// Makes a command rely on the customer and the project that it names.
-async fn rely_on(
+pub(super) async fn rely_on(
     app: &App,
     caller: &Caller,
     work: &mut Work,

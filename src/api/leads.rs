@@ -470,7 +470,7 @@ async fn convert(
             (None, number_taken) => {
                 let taken = match number_taken {
                     Some(taken) => taken,
-                    None => app.store.numbers(caller.tenant(), CustomerId::PREFIX, 1).await?,
+                    None => app.number(&caller, CustomerId::PREFIX).await?,
                 };
                 number = Some(taken);
                 let customer = CustomerId(taken);

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod api_keys;
 pub mod app;
 pub mod auth;
+pub mod batch;
 pub mod body;
 pub mod caller;
 pub mod consistency;
@@ -33,17 +34,21 @@ pub mod problem;
 pub mod projects;
 pub mod query;
 pub mod record;
+mod rehearsal;
 pub mod request;
+pub mod revert;
 mod shown;
 mod sign_in;
 pub mod support;
 pub mod system;
+mod take_back;
 pub mod tenant;
+pub mod undo;
 pub mod users;
 mod validation;
 pub mod write;
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::middleware::from_fn_with_state;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
@@ -73,6 +78,9 @@ fn routes() -> OpenApiRouter<App> {
         .merge(admin::router())
         .merge(support::router())
         .merge(legacy::router())
+        .merge(revert::router())
+        .merge(batch::router())
+        .merge(undo::router())
         .merge(system::router())
 }
 
@@ -109,7 +117,9 @@ pub fn router(app: &App) -> anyhow::Result<Router> {
     system::recorder();
     let (router, api) = routes().split_for_parts();
     let document = openapi::complete(&api, &lists())?;
+    let operations = batch::Operations::new(router.clone().with_state(app.clone()));
     let api = router
+        .layer(Extension(operations))
         .layer(from_fn_with_state(app.clone(), idempotency::answer_once))
         .layer(from_fn_with_state(app.clone(), consistency::consistent))
         .layer(from_fn_with_state(app.clone(), caller::authenticate))

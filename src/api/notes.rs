@@ -91,7 +91,7 @@ pub(super) const SEEN_BY: &str = "case when private then author_id else '' end";
 
 /// The routes that speak of a note by itself.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(read, change, remove))
+    OpenApiRouter::new().routes(routes!(read, change, remove)).routes(routes!(restore))
 }
 
 /// Whether somebody may see a note; nobody stands for a visitor.
@@ -143,7 +143,7 @@ pub async fn add_to(
     body: AddNote,
 ) -> Result<Record<NoteView>, Problem> {
     let author = somebody(caller)?;
-    let id = NoteId(app.store.numbers(caller.tenant(), NoteId::PREFIX, 1).await?);
+    let id = NoteId(app.number(caller, NoteId::PREFIX).await?);
     let AddNote { title, content, private } = body;
     let command = CustomerCommand::AddNote { id, author, title, content, private };
     let receipt = execute(app, caller, customer, &command).await?;
@@ -199,6 +199,27 @@ async fn remove(
     answer::<Notes>(&app, &caller, &id.to_string(), &receipt).await
 }
 
+/// Bring a note back that was taken away.
+#[utoipa::path(post, path = "/api/notes/{id}/restore", params(("id" = NoteId, Path)),
+    responses((status = 200, body = NoteView)))]
+async fn restore(
+    caller: Caller,
+    State(app): State<App>,
+    if_match: IfMatch,
+    Id(id): Id<NoteId>,
+) -> Result<Record<NoteView>, Problem> {
+    let stored = row::<Notes>(&app, &caller, &id.to_string()).await?;
+    if !seen_by(&stored.row, caller.own_user()) {
+        return Err(Problem::not_found());
+    }
+    let customer: CustomerId = stored.row.customer_id.parse().map_err(Problem::internal)?;
+    find::<Customers>(&app, &caller, &customer.to_string()).await?.require(&caller, Customers::WRITE)?;
+    unchanged_since::<Notes>(&app, &caller, &stored, if_match, &[]).await?;
+    let command = CustomerCommand::RestoreNote { id, by: somebody(&caller)? };
+    let receipt = execute(&app, &caller, customer, &command).await?;
+    answer::<Notes>(&app, &caller, &id.to_string(), &receipt).await
+}
+
 /// A note that the caller may see, and its customer.
 async fn visible(app: &App, caller: &Caller, id: NoteId) -> Result<(Stored<NoteRow>, CustomerId), Problem> {
     let stored = row::<Notes>(app, caller, &id.to_string()).await?;
@@ -225,7 +246,7 @@ async fn changeable(
 }
 
 /// The caller as somebody of the business: a visitor writes no notes, since nobody there could answer for them.
-fn somebody(caller: &Caller) -> Result<UserId, Problem> {
+pub(super) fn somebody(caller: &Caller) -> Result<UserId, Problem> {
     let visitor = || Problem::conflict("visitor", "Notes are written by the people of the business.");
     caller.own_user().ok_or_else(visitor)
 }

@@ -117,7 +117,7 @@ impl Place<'_> {
 
     /// A change of one record: by its id, or an action on it.
     fn is_change(&self) -> bool {
-        self.is_write() && self.path.contains('{')
+        self.is_write() && self.path.contains('{') && !self.path.starts_with("/api/commands/")
     }
 
     fn is_api(&self) -> bool {
@@ -228,6 +228,12 @@ impl Place<'_> {
             headers.push(("DevHub-Position", position, "integer"));
         }
         if self.is_write() && !public {
+            headers.push((
+                "DevHub-Correlation-Id",
+                "Names all that this write changed, for the events and `POST /api/commands/{correlation_id}/undo`; \
+                 absent if it changed nothing.",
+                "string",
+            ));
             headers.push((
                 "Idempotent-Replayed",
                 "`true` where the answer was stored by an earlier request.",

@@ -315,6 +315,13 @@ impl Problem {
         Self::new(ProblemKind::Internal)
     }
 
+    /// The same, with everything that is to blame.
+    #[must_use]
+    pub fn blaming(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.details.errors = errors;
+        self
+    }
+
     /// Whether the request may be right, and something of ours is not.
     #[must_use]
     pub fn is_our_fault(&self) -> bool {

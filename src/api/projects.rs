@@ -255,7 +255,7 @@ async fn plan(
     caller.require(Projects::WRITE)?;
     let mut attempts = Attempts::default();
     // Named before it is there: its members are assigned in the same unit of work.
-    let id = ProjectId(app.store.numbers(caller.tenant(), ProjectId::PREFIX, 1).await?);
+    let id = ProjectId(app.number(&caller, ProjectId::PREFIX).await?);
     let receipt = loop {
         let mut work = app.begin(&caller);
         let owner = match body.owner_id {

@@ -20,6 +20,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::Problem;
 use super::context::{self, RequestContext};
+use super::headers::CORRELATION;
 use super::limits;
 
 /// Bodies over 1 MiB are refused.
@@ -76,6 +77,9 @@ async fn observed(request: Request, next: Next) -> Response {
 
     if let Ok(id) = HeaderValue::try_from(context.id()) {
         response.headers_mut().insert("request-id", id);
+    }
+    if let Some(Ok(stored)) = context.stored().map(|id| HeaderValue::try_from(id.to_string())) {
+        response.headers_mut().insert(CORRELATION, stored);
     }
     limits::write_headers(&context.quotas(), response.headers_mut());
 

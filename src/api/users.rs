@@ -437,10 +437,7 @@ async fn send(
                 UserCommand::Lock { reason, other_active_owners }
             }
             Step::Unlock => UserCommand::Unlock {},
-            Step::Deactivate => {
-                let other_active_owners = other_owners(app, caller, &mut work, id, OWNERS_AND_WORK).await?;
-                UserCommand::Deactivate { open_work: open_work(app, caller, id).await?, other_active_owners }
-            }
+            Step::Deactivate => deactivation(app, caller, &mut work, id).await?,
             Step::Reactivate => {
                 if found.stored.row.status == UserStatus::Deactivated.as_str() {
                     require_seat(app, caller, &mut work).await?;
@@ -452,8 +449,7 @@ async fn send(
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             // Whoever comes back signs in again, too, and with nothing that was handed out before.
             if receipt.changed() {
-                sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
-                withdraw_reset(app, caller, id).await?;
+                let_go(app, caller, id).await?;
             }
             return answer::<Users>(app, caller, &id.to_string(), &receipt).await;
         }
@@ -564,8 +560,53 @@ pub(super) fn may_give(caller: &Caller, role: Role, grants: &Grants, before: &Pe
     exceeding.map_or(Ok(()), |(permission, _)| Err(Problem::permission_denied(permission)))
 }
 
+/// The department that the caller may put somebody in who is to work in `wanted`.
+pub(super) fn department_given(caller: &Caller, wanted: Option<Text<100>>) -> Result<Option<Text<100>>, Problem> {
+    if caller.require(MANAGE)? < Scope::Tenant { own_department(caller, wanted).map(Some) } else { Ok(wanted) }
+}
+
+/// The command that gives another role, with what it has to know.
+pub(super) async fn role_change(
+    app: &App,
+    caller: &Caller,
+    work: &mut Work,
+    id: UserId,
+    role: Role,
+) -> Result<UserCommand, Problem> {
+    let other_active_owners = other_owners(app, caller, work, id, OWNERS).await?;
+    Ok(UserCommand::ChangeRole { role, other_active_owners })
+}
+
+/// The command that locks somebody out without saying why, with what it has to know.
+pub(super) async fn lock_out(
+    app: &App,
+    caller: &Caller,
+    work: &mut Work,
+    id: UserId,
+) -> Result<UserCommand, Problem> {
+    let other_active_owners = other_owners(app, caller, work, id, OWNERS).await?;
+    Ok(UserCommand::Lock { reason: None, other_active_owners })
+}
+
+/// The command that lets somebody go, with what it has to know.
+pub(super) async fn deactivation(
+    app: &App,
+    caller: &Caller,
+    work: &mut Work,
+    id: UserId,
+) -> Result<UserCommand, Problem> {
+    let other_active_owners = other_owners(app, caller, work, id, OWNERS_AND_WORK).await?;
+    Ok(UserCommand::Deactivate { open_work: open_work(app, caller, id).await?, other_active_owners })
+}
+
+/// Ends every session of somebody, and what was handed out to them: they are no longer who they were.
+pub(super) async fn let_go(app: &App, caller: &Caller, id: UserId) -> Result<(), Problem> {
+    sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
+    withdraw_reset(app, caller, id).await
+}
+
 /// That the plan has a seat left; if others take one at the same moment, it is asked again.
-async fn require_seat(app: &App, caller: &Caller, work: &mut Work) -> Result<(), Problem> {
+pub(super) async fn require_seat(app: &App, caller: &Caller, work: &mut Work) -> Result<(), Problem> {
     let after = app.position(caller.scope()).await?;
     let tenant = app.store.streams().load::<Tenant>(&StreamId::of_tenant(caller.tenant())).await?.state;
     let Some(limit) = tenant.seat_limit() else { return Ok(()) };

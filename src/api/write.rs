@@ -1,13 +1,14 @@
 //! Sending commands: begin, decide, commit, decide again if somebody was faster, wait until it can be read.
 
 use axum::http::HeaderValue;
+use uuid::Uuid;
 
 use super::caller::{Caller, Founder};
 use super::idempotency::PendingKey;
-use super::{App, FieldError, Problem};
+use super::{App, FieldError, Problem, context};
 use crate::aggregates::ids::TenantId;
 use crate::aggregates::{Refusal, Refused};
-use crate::event_store::{AppendError, Appended, LoadError, Work, WorkError};
+use crate::event_store::{AppendError, Appended, Context, LoadError, Work, WorkError};
 
 /// How often a command is decided again after somebody else changed what it was decided on.
 const ATTEMPTS: u8 = 8;
@@ -84,6 +85,17 @@ impl App {
         work
     }
 
+    /// The same, led to by something that was done before.
+    #[must_use]
+    pub fn begin_because(&self, caller: &Caller, causation_id: Uuid) -> Work {
+        let context = Context { causation_id: Some(causation_id), ..caller.context(self) };
+        let mut work = self.store.begin(caller.scope(), context);
+        if let Some(key) = caller.pending_key() {
+            work.answer(key.claim());
+        }
+        work
+    }
+
     /// Begins a unit of work of the founder's on another tenant, from outside it.
     #[must_use]
     pub fn begin_in(&self, founder: &Founder, tenant: TenantId) -> Work {
@@ -92,6 +104,18 @@ impl App {
             work.answer(key.claim());
         }
         work
+    }
+
+    /// Takes the next number of a kind (PRJ, INT, …), for an id that is needed before anything is stored. A dry run
+    /// takes none, and gets one that nothing has.
+    ///
+    /// # Errors
+    /// If the store cannot be reached.
+    pub async fn number(&self, caller: &Caller, kind: &'static str) -> Result<u32, Problem> {
+        if caller.rehearsal().is_some() {
+            return Ok(u32::MAX);
+        }
+        Ok(self.store.numbers(caller.tenant(), kind, 1).await?)
     }
 
     /// Stores what was decided and waits until it can be read. None: somebody was faster, decide again.
@@ -104,6 +128,9 @@ impl App {
         work: Work,
         attempts: &mut Attempts,
     ) -> Result<Option<Receipt>, Problem> {
+        if let Some(rehearsal) = caller.rehearsal() {
+            return rehearsal.take(work).await.map(Some);
+        }
         self.commit_under(caller.pending_key(), work, attempts).await
     }
 
@@ -118,9 +145,11 @@ impl App {
         attempts: &mut Attempts,
     ) -> Result<Option<Receipt>, Problem> {
         let tenant = work.scope().tenant();
+        let correlation_id = work.correlation_id();
         match work.commit().await {
             Ok(None) => Ok(Some(Receipt::default())),
             Ok(Some(appended)) => {
+                context::stored(correlation_id);
                 if let Some(key) = key {
                     key.taken();
                 }

@@ -79,8 +79,8 @@ pub struct Append {
     pub writes: Vec<StreamWrite>,
     /// The streams it relied on.
     pub guards: Vec<Guard>,
-    /// The part of history it relied on.
-    pub condition: Option<Condition>,
+    /// The parts of history it relied on.
+    pub conditions: Vec<Condition>,
     /// The request it answers.
     pub idempotency: Option<IdempotencyClaim>,
 }

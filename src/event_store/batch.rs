@@ -303,9 +303,9 @@ impl<'a> Batch<'a> {
                 return Err(Refused::With(AppendError::KeyUsed));
             }
         }
-        if append.condition.is_some() {
+        if !append.conditions.is_empty() {
             let facts = self.facts.ok_or(Refused::Unknown)?;
-            if facts.broken_conditions.contains(&index) || self.columns.tenant_id.contains(&append.tenant.to_string()) {
+            if facts.broken_conditions.contains(&index) || self.breaks_a_condition(append) {
                 return Err(Refused::With(AppendError::Conflict("what this relied on".into())));
             }
         }
@@ -324,6 +324,15 @@ impl<'a> Batch<'a> {
             }
         }
         self.check_claims(append)
+    }
+
+    /// Whether a command before this one in the batch adds what this one relies on not being added.
+    fn breaks_a_condition(&self, append: &Append) -> bool {
+        let tenant = append.tenant.to_string();
+        let added = self.columns.tenant_id.iter().zip(&self.columns.event_type);
+        added.filter(|(of, _)| **of == tenant).any(|(_, event_type)| {
+            append.conditions.iter().any(|condition| condition.event_types.contains(event_type))
+        })
     }
 
     fn check_claims(&self, append: &Append) -> Result<(), Refused> {
@@ -617,18 +626,20 @@ impl Facts {
         facts.ask_claims(connection, jobs).await?;
         facts.ask_keys(connection, jobs).await?;
         for (index, append) in appends(jobs) {
-            let Some(condition) = &append.condition else { continue };
-            let broken: bool = sqlx::query_scalar(
-                "select exists (select 1 from events
-                  where tenant_id = $1 and tenant_position > $2 and event_type = any($3))",
-            )
-            .bind(append.tenant.to_string())
-            .bind(condition.after)
-            .bind(condition.event_types)
-            .fetch_one(&mut *connection)
-            .await?;
-            if broken {
-                facts.broken_conditions.insert(index);
+            for condition in &append.conditions {
+                let broken: bool = sqlx::query_scalar(
+                    "select exists (select 1 from events
+                      where tenant_id = $1 and tenant_position > $2 and event_type = any($3))",
+                )
+                .bind(append.tenant.to_string())
+                .bind(condition.after)
+                .bind(condition.event_types)
+                .fetch_one(&mut *connection)
+                .await?;
+                if broken {
+                    facts.broken_conditions.insert(index);
+                    break;
+                }
             }
         }
         Ok(facts)

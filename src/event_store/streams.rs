@@ -13,8 +13,11 @@ use postgres_es::PostgresEventRepository;
 use quick_cache::sync::Cache;
 use sqlx::PgPool;
 
+use super::append::AppendError;
 use super::stream::StreamId;
 use super::upcast::{UPCASTERS, Versioned, upcast};
+use crate::aggregates::claims::ClaimKind;
+use crate::aggregates::ids::TenantId;
 
 /// Aggregates whose state is remembered.
 const REMEMBERED: usize = 20_000;
@@ -149,6 +152,40 @@ impl Streams {
             version = i64::try_from(sequence).map_err(|error| unknown(error.to_string()))?;
         }
         Ok(Loaded { state, version })
+    }
+
+    /// That something which may exist once is nobody's, or this holder's.
+    ///
+    /// # Errors
+    /// [`AppendError::Claimed`], or the database's.
+    pub(super) async fn free(
+        &self,
+        tenant: TenantId,
+        kind: ClaimKind,
+        key: &str,
+        holder: &str,
+    ) -> Result<(), AppendError> {
+        let held = match kind {
+            ClaimKind::Login => {
+                sqlx::query_scalar("select tenant_id || ':' || user_id from platform.logins where email_key = $1")
+                    .bind(key)
+            }
+            ClaimKind::InvoiceNumber => {
+                sqlx::query_scalar("select holder from claims where tenant_id = $1 and kind = $2 and key = $3")
+                    .bind(tenant.to_string())
+                    .bind(kind.as_str())
+                    .bind(key)
+            }
+        };
+        let held: Option<String> = held.fetch_optional(&self.pool).await?;
+        match held {
+            Some(held) if held != holder => Err(AppendError::Claimed { kind: kind.as_str(), key: key.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     /// Keeps a state for the next command, unless a later one is there already.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope};
 use serde_json_canonicalizer::to_string as canonical_json;
+use uuid::Uuid;
 
 use super::append::{Append, AppendError, Appended, Condition, Guard, IdempotencyClaim, NewEvent, StreamWrite};
 use super::appender::Appender;
@@ -18,7 +19,7 @@ use super::envelope::Context;
 use super::scope::TenantScope;
 use super::stream::{StreamId, Target};
 use super::streams::{LoadError, Loaded, Streams};
-use crate::aggregates::claims::Claiming;
+use crate::aggregates::claims::{ClaimChange, Claiming};
 use crate::clock::{Clock, new_event_id};
 
 /// Why a command was not carried out.
@@ -45,8 +46,23 @@ pub struct Work {
     metadata: HashMap<String, String>,
     staged: Arc<Mutex<Vec<Staged>>>,
     guards: Vec<Guard>,
-    condition: Option<Condition>,
+    conditions: Vec<Condition>,
+    /// States that are to be decided on, whatever is remembered.
+    bases: Mutex<HashMap<StreamId, Box<dyn Any + Send>>>,
     idempotency: Option<IdempotencyClaim>,
+}
+
+/// An event that was decided and is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The aggregate's type, `Lead`.
+    pub aggregate_type: &'static str,
+    /// The id within the tenant; none for one that is yet to be numbered.
+    pub id: Option<String>,
+    /// `LeadCaptured`.
+    pub event_type: String,
+    /// The version of that type.
+    pub event_version: String,
 }
 
 /// Remembers a state under its stream's name and version.
@@ -79,7 +95,8 @@ impl Work {
             metadata,
             staged: Arc::default(),
             guards: Vec::new(),
-            condition: None,
+            conditions: Vec::new(),
+            bases: Mutex::default(),
             idempotency: None,
         }
     }
@@ -137,7 +154,19 @@ impl Work {
 
     /// The decision relies on nothing of this having been added to the tenant's history.
     pub fn require(&mut self, condition: Condition) {
-        self.condition = Some(condition);
+        self.conditions.push(condition);
+    }
+
+    /// Decides on this state of a stream, and stores what is decided only if the stream still stands there: for a
+    /// decision that looked at how the state came about.
+    pub fn decide_on<A: Aggregate + Clone + 'static>(&self, stream: StreamId, loaded: Loaded<A>) {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, Box::new(loaded));
+    }
+
+    /// What everything that this causes has in common.
+    #[must_use]
+    pub fn correlation_id(&self) -> Uuid {
+        self.context.correlation_id
     }
 
     /// The request that this answers: under its key it has one effect.
@@ -213,6 +242,48 @@ impl Work {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// What was decided so far, in the order of the streams.
+    #[must_use]
+    pub fn planned(&self) -> Vec<Planned> {
+        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |write: &StreamWrite| {
+            let (aggregate_type, id) = match &write.target {
+                Target::Named(stream) => (stream.aggregate_type, Some(stream.local.clone())),
+                Target::Next { aggregate_type, .. } => (*aggregate_type, None),
+            };
+            let planned = |event: &NewEvent| Planned {
+                aggregate_type,
+                id: id.clone(),
+                event_type: event.event_type.clone(),
+                event_version: event.event_version.clone(),
+            };
+            write.events.iter().map(planned).collect::<Vec<_>>()
+        };
+        staged.iter().flat_map(|staged| of(&staged.write)).collect()
+    }
+
+    /// Takes all that was decided for what it would be: judged as far as it can be without storing it. What may
+    /// exist only once must be free.
+    ///
+    /// # Errors
+    /// [`AppendError::Claimed`], or the database's.
+    pub async fn rehearse(self) -> Result<Vec<Planned>, AppendError> {
+        let planned = self.planned();
+        let staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
+        for staged in staged {
+            let holder = match &staged.write.target {
+                Target::Named(stream) => stream.aggregate_id(),
+                Target::Next { .. } => String::new(),
+            };
+            for change in staged.write.events.iter().flat_map(|event| &event.claims) {
+                if let ClaimChange::Take { kind, key } = change {
+                    self.streams.free(self.scope.tenant(), *kind, key, &holder).await?;
+                }
+            }
+        }
+        Ok(planned)
+    }
+
     /// Stores all that was decided, in one transaction. None: there was nothing to store.
     ///
     /// # Errors
@@ -236,7 +307,7 @@ impl Work {
             tenant: self.scope.tenant(),
             writes,
             guards: self.guards,
-            condition: self.condition,
+            conditions: self.conditions,
             idempotency: self.idempotency,
         };
         match self.appender.append(append).await {
@@ -304,6 +375,13 @@ impl Work {
         let same = staged.iter().find(|staged| is_named(target) && staged.write.target == *target)?;
         same.after.downcast_ref::<Loaded<A>>().cloned()
     }
+
+    /// What is to be decided on, if that was said.
+    fn base<A: Aggregate + Clone + 'static>(&self, target: &Target) -> Option<Loaded<A>> {
+        let Target::Named(stream) = target else { return None };
+        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        bases.get(stream)?.downcast_ref::<Loaded<A>>().cloned()
+    }
 }
 
 /// A stream that has no name yet is another one each time.
@@ -344,7 +422,7 @@ where
     }
 
     async fn load_aggregate(&self, _: &str) -> Result<Self::AC, AggregateError<A::Error>> {
-        if let Some(loaded) = self.work.staged_state(&self.target) {
+        if let Some(loaded) = self.work.staged_state(&self.target).or_else(|| self.work.base(&self.target)) {
             return Ok(StagingContext { loaded });
         }
         let loaded = match &self.target {

@@ -114,9 +114,11 @@ fn changed(mut row: CustomerRow, event: &CustomerEvent, at: DateTime<Utc>) -> Cu
         CustomerEvent::Registered { .. }
         | CustomerEvent::InteractionScheduled { .. }
         | CustomerEvent::InteractionCancelled { .. }
+        | CustomerEvent::InteractionReopened { .. }
         | CustomerEvent::NoteAdded { .. }
         | CustomerEvent::NoteEdited { .. }
-        | CustomerEvent::NoteRemoved { .. } => {}
+        | CustomerEvent::NoteRemoved { .. }
+        | CustomerEvent::NoteRestored { .. } => {}
     }
     row
 }

@@ -3,7 +3,7 @@
 //! | event | does |
 //! |---|---|
 //! | InteractionLogged, InteractionScheduled | the row begins |
-//! | InteractionCompleted, InteractionCancelled | sets the status, outcome and time |
+//! | InteractionCompleted, InteractionCancelled, InteractionReopened | sets the status, outcome and time |
 //! | HistoryCarriedOver, Absorbed | makes each of them the customer's too |
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -65,6 +65,8 @@ enum Said<'a> {
     Completed { outcome: Option<&'a Personal<Text<2000>>>, hours: Option<Hours>, at: DateTime<Utc> },
     /// It was called off.
     Cancelled,
+    /// It is planned still.
+    Reopened { outcome: Option<&'a Personal<Text<2000>>>, hours: Option<Hours> },
     /// It is the customer's now.
     Carried(&'a Interaction),
 }
@@ -123,6 +125,13 @@ impl Projection for Interactions {
                 row.status = InteractionStatus::Cancelled.to_string();
                 Some(row)
             }
+            (Some(mut row), Said::Reopened { outcome, hours }) => {
+                row.status = InteractionStatus::Scheduled.to_string();
+                row.completed_at = None;
+                row.outcome = text(outcome.map(|outcome| &**outcome));
+                row.billable_hours = hours.map(Hours::value);
+                Some(row)
+            }
             (Some(row), Said::Begun(_)) => Some(row),
         })
     }
@@ -151,6 +160,9 @@ fn said(fact: &Fact) -> Vec<(InteractionId, Said<'_>)> {
                 vec![(*id, Said::Completed { outcome: outcome.as_ref(), hours: *hours, at: *completed_at })]
             }
             LeadEvent::InteractionCancelled { id } => vec![(*id, Said::Cancelled)],
+            LeadEvent::InteractionReopened { id, outcome, hours } => {
+                vec![(*id, Said::Reopened { outcome: outcome.as_ref(), hours: *hours })]
+            }
             _ => Vec::new(),
         },
         Event::Customer(event) => match event {
@@ -164,6 +176,9 @@ fn said(fact: &Fact) -> Vec<(InteractionId, Said<'_>)> {
                 vec![(*id, Said::Completed { outcome: outcome.as_ref(), hours: *hours, at: *completed_at })]
             }
             CustomerEvent::InteractionCancelled { id } => vec![(*id, Said::Cancelled)],
+            CustomerEvent::InteractionReopened { id, outcome, hours } => {
+                vec![(*id, Said::Reopened { outcome: outcome.as_ref(), hours: *hours })]
+            }
             CustomerEvent::HistoryCarriedOver { interactions, .. } | CustomerEvent::Absorbed { interactions, .. } => {
                 interactions.iter().map(|interaction| (interaction.id, Said::Carried(interaction))).collect()
             }

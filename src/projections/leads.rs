@@ -5,6 +5,7 @@
 //! | Captured | the row begins |
 //! | DetailsChanged | sets what changed |
 //! | Assigned, Qualified, Scored | sets assignee, qualification, score with its inputs |
+//! | ScoreCleared | takes the score away |
 //! | StageChanged | sets stage and probability, and when |
 //! | InteractionLogged, InteractionCompleted | moves the last contact |
 //! | Converted, Lost, Reopened | closes it with the customer or the reason; opens it again |
@@ -132,7 +133,8 @@ fn changed(mut row: LeadRow, event: &LeadEvent, at: DateTime<Utc>) -> LeadRow {
     match event {
         LeadEvent::Captured { .. }
         | LeadEvent::InteractionScheduled { .. }
-        | LeadEvent::InteractionCancelled { .. } => {}
+        | LeadEvent::InteractionCancelled { .. }
+        | LeadEvent::InteractionReopened { .. } => {}
         LeadEvent::DetailsChanged { changes } => details_changed(&mut row, changes),
         LeadEvent::Assigned { assignee } => row.assignee_id = text(assignee.as_ref()),
         LeadEvent::Qualified { qualification } => row.qualification = qualification.to_string(),
@@ -141,6 +143,7 @@ fn changed(mut row: LeadRow, event: &LeadEvent, at: DateTime<Utc>) -> LeadRow {
             row.score = Some(i16::from(score.value()));
             row.score_inputs = json(inputs.as_ref());
         }
+        LeadEvent::ScoreCleared {} => (row.score, row.score_inputs) = (None, None),
         LeadEvent::InteractionLogged { completed_at, .. } | LeadEvent::InteractionCompleted { completed_at, .. } => {
             row.last_contacted_at = row.last_contacted_at.max(Some(*completed_at));
         }

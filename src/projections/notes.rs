@@ -3,7 +3,8 @@
 //! | event | does |
 //! |---|---|
 //! | NoteAdded | the row begins |
-//! | NoteEdited, NoteRemoved | sets what changed; hides it |
+//! | NoteEdited | sets what changed |
+//! | NoteRemoved, NoteRestored | hides it; shows it again |
 //! | Absorbed | moves each note to the record that stays |
 
 use chrono::{DateTime, Utc};
@@ -45,9 +46,9 @@ impl Projection for Notes {
         let Event::Customer(event) = &fact.event else { return Vec::new() };
         match event {
             CustomerEvent::NoteAdded { note } => vec![Touched::New(note.id.to_string())],
-            CustomerEvent::NoteEdited { id, .. } | CustomerEvent::NoteRemoved { id } => {
-                vec![Touched::Known(id.to_string())]
-            }
+            CustomerEvent::NoteEdited { id, .. }
+            | CustomerEvent::NoteRemoved { id }
+            | CustomerEvent::NoteRestored { id } => vec![Touched::Known(id.to_string())],
             CustomerEvent::Absorbed { notes, .. } => {
                 notes.iter().map(|note| Touched::Known(note.id.to_string())).collect()
             }
@@ -84,6 +85,10 @@ impl Projection for Notes {
             }
             (Some(mut row), CustomerEvent::NoteRemoved { .. }) => {
                 row.deleted_at = Some(fact.recorded.occurred_at);
+                Some(row)
+            }
+            (Some(mut row), CustomerEvent::NoteRestored { .. }) => {
+                row.deleted_at = None;
                 Some(row)
             }
             (Some(mut row), CustomerEvent::Absorbed { .. }) => {

@@ -6,7 +6,7 @@
 //! | DetailsChanged, StatusChanged, OwnerChanged | sets what changed |
 //! | MemberAssigned, MemberRemoved | adds, changes or removes a member |
 //! | CustomerLinked, CustomerUnlinked | adds or removes a customer; the first is the primary one |
-//! | HoursLogged | adds the hours |
+//! | HoursLogged, HoursWithdrawn | adds the hours; takes them off |
 //! | Deleted, Restored | hides it; shows it again |
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -121,6 +121,7 @@ fn changed(mut row: ProjectRow, event: &ProjectEvent, at: DateTime<Utc>) -> Proj
         ProjectEvent::CustomerLinked { customer } => row.customer_ids.push(customer.to_string()),
         ProjectEvent::CustomerUnlinked { customer } => row.customer_ids.retain(|id| *id != customer.to_string()),
         ProjectEvent::HoursLogged { hours, .. } => row.logged_hours += hours.value(),
+        ProjectEvent::HoursWithdrawn { hours, .. } => row.logged_hours -= hours.value(),
         ProjectEvent::Deleted {} => row.deleted_at = Some(at),
         ProjectEvent::Restored {} => row.deleted_at = None,
     }

@@ -53,7 +53,7 @@ fn deleted(clock: &Clock) -> NewEvent {
 
 fn write(stream: StreamId, expected: i64, event: NewEvent) -> Append {
     let writes = vec![StreamWrite { target: stream.into(), expected, events: vec![event] }];
-    Append { tenant: TENANT, writes, guards: vec![], condition: None, idempotency: None }
+    Append { tenant: TENANT, writes, guards: vec![], conditions: vec![], idempotency: None }
 }
 
 async fn history(world: &World) -> Vec<Recorded> {

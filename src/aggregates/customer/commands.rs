@@ -90,6 +90,15 @@ pub enum CustomerCommand {
         /// Which.
         id: InteractionId,
     },
+    /// Plan contact again that was planned and is held to be over: it did not take place, or is not called off.
+    ReopenInteraction {
+        /// Which.
+        id: InteractionId,
+        /// What is to be said about its outcome.
+        outcome: Option<Text<2000>>,
+        /// What is to be said about its time.
+        hours: Option<Hours>,
+    },
     /// Write something down.
     AddNote {
         /// A new id.
@@ -117,6 +126,13 @@ pub enum CustomerCommand {
         /// Which.
         id: NoteId,
         /// Who takes it away.
+        by: UserId,
+    },
+    /// Bring a note back that was taken away.
+    RestoreNote {
+        /// Which.
+        id: NoteId,
+        /// Who brings it back.
         by: UserId,
     },
     /// Give way to another record of the same customer.

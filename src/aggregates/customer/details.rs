@@ -170,6 +170,14 @@ pub struct Note {
     pub private: bool,
 }
 
+impl Note {
+    /// Whether this user may know of it: a private one is its author's alone.
+    #[must_use]
+    pub fn is_seen_by(&self, user: UserId) -> bool {
+        !self.private || self.author == user
+    }
+}
+
 /// A change of a note, as JSON Merge Patch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]

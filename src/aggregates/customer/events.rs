@@ -88,6 +88,17 @@ pub enum CustomerEvent {
         /// The interaction's id.
         id: InteractionId,
     },
+    /// Scheduled contact that was held to be over is scheduled still.
+    InteractionReopened {
+        /// The interaction's id.
+        id: InteractionId,
+        /// What is said about its outcome.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Personal<Text<2000>>>,
+        /// What is said about its time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hours: Option<Hours>,
+    },
     /// Somebody wrote something down.
     NoteAdded {
         /// The note.
@@ -103,6 +114,11 @@ pub enum CustomerEvent {
     },
     /// A note was taken away.
     NoteRemoved {
+        /// The note's id.
+        id: NoteId,
+    },
+    /// A note was brought back.
+    NoteRestored {
         /// The note's id.
         id: NoteId,
     },

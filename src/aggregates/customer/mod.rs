@@ -42,6 +42,8 @@ pub struct Customer {
     pub interactions: Interactions,
     /// What was written down.
     pub notes: RedBlackTreeMapSync<NoteId, Note>,
+    /// What was written down and taken away.
+    pub removed_notes: RedBlackTreeMapSync<NoteId, Note>,
     /// The records of the same customer that were taken in.
     pub absorbed: BTreeSet<CustomerId>,
     /// The record that took its place.
@@ -97,9 +99,10 @@ impl Customer {
             }
             CustomerCommand::Delete { has_unpaid_invoice: true } => return Err(CustomerError::UnpaidInvoice),
             CustomerCommand::Delete { has_unpaid_invoice: false } => Some(CustomerEvent::Deleted {}),
-            CustomerCommand::AddNote { .. } | CustomerCommand::EditNote { .. } | CustomerCommand::RemoveNote { .. } => {
-                self.decide_note(command)?
-            }
+            CustomerCommand::AddNote { .. }
+            | CustomerCommand::EditNote { .. }
+            | CustomerCommand::RemoveNote { .. }
+            | CustomerCommand::RestoreNote { .. } => self.decide_note(command)?,
             other => self.decide_interaction(other)?,
         };
         Ok(event.into_iter().collect())
@@ -130,6 +133,10 @@ impl Customer {
             CustomerCommand::CancelInteraction { id } => {
                 self.interactions.cancellable(id)?.then_some(CustomerEvent::InteractionCancelled { id })
             }
+            CustomerCommand::ReopenInteraction { id, outcome, hours } => {
+                let outcome = outcome.map(Personal::new);
+                self.interactions.reopenable(id)?.then_some(CustomerEvent::InteractionReopened { id, outcome, hours })
+            }
             _ => None,
         })
     }
@@ -137,7 +144,7 @@ impl Customer {
     fn decide_note(&self, command: CustomerCommand) -> Result<Option<CustomerEvent>, CustomerError> {
         Ok(match command {
             CustomerCommand::AddNote { id, author, title, content, private } => {
-                if self.notes.contains_key(&id) {
+                if self.notes.contains_key(&id) || self.removed_notes.contains_key(&id) {
                     return Err(CustomerError::NoteExists(id));
                 }
                 let (title, content) = (title.map(Personal::new), content.into());
@@ -156,13 +163,27 @@ impl Customer {
                 self.note_seen_by(id, by)?;
                 Some(CustomerEvent::NoteRemoved { id })
             }
+            CustomerCommand::RestoreNote { id, by } => match self.removed_notes.get(&id) {
+                Some(note) if note.is_seen_by(by) => Some(CustomerEvent::NoteRestored { id }),
+                _ => {
+                    self.note_seen_by(id, by)?;
+                    None
+                }
+            },
             _ => None,
         })
     }
 
+    /// A note, and whether it was taken away.
+    #[must_use]
+    pub fn note(&self, id: NoteId) -> Option<(&Note, bool)> {
+        let removed = || self.removed_notes.get(&id).map(|note| (note, true));
+        self.notes.get(&id).map(|note| (note, false)).or_else(removed)
+    }
+
     /// A note that this user may know of: a private one is its author's alone.
     fn note_seen_by(&self, id: NoteId, user: UserId) -> Result<&Note, CustomerError> {
-        self.notes.get(&id).filter(|note| !note.private || note.author == user).ok_or(CustomerError::NoteNotFound(id))
+        self.notes.get(&id).filter(|note| note.is_seen_by(user)).ok_or(CustomerError::NoteNotFound(id))
     }
 
     fn evolve(&mut self, event: CustomerEvent) {
@@ -198,6 +219,11 @@ impl Customer {
                     interaction.status = InteractionStatus::Cancelled;
                 }
             }
+            CustomerEvent::InteractionReopened { id, outcome, hours } => {
+                if let Some(interaction) = self.interactions.get_mut(id) {
+                    interaction.reopen(outcome, hours);
+                }
+            }
             CustomerEvent::NoteAdded { note } => {
                 self.notes.insert_mut(note.id, note);
             }
@@ -206,9 +232,8 @@ impl Customer {
                     changes.apply_to(note);
                 }
             }
-            CustomerEvent::NoteRemoved { id } => {
-                self.notes.remove_mut(&id);
-            }
+            CustomerEvent::NoteRemoved { id } => move_note(&mut self.notes, &mut self.removed_notes, id),
+            CustomerEvent::NoteRestored { id } => move_note(&mut self.removed_notes, &mut self.notes, id),
             CustomerEvent::LeadLinked { lead } => {
                 self.leads.insert_mut(lead);
             }
@@ -230,6 +255,18 @@ impl Customer {
         for interaction in interactions {
             self.interactions.put(interaction);
         }
+    }
+}
+
+/// A note from those that are there to those that are not, or back.
+fn move_note(
+    from: &mut RedBlackTreeMapSync<NoteId, Note>,
+    to: &mut RedBlackTreeMapSync<NoteId, Note>,
+    id: NoteId,
+) {
+    if let Some(note) = from.get(&id).cloned() {
+        from.remove_mut(&id);
+        to.insert_mut(id, note);
     }
 }
 

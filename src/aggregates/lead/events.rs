@@ -62,6 +62,8 @@ pub enum LeadEvent {
         /// What came out.
         score: Score,
     },
+    /// It is not scored after all.
+    ScoreCleared {},
     /// There was contact.
     InteractionLogged {
         /// The interaction's id.
@@ -105,6 +107,17 @@ pub enum LeadEvent {
     InteractionCancelled {
         /// The interaction's id.
         id: InteractionId,
+    },
+    /// Scheduled contact that was held to be over is scheduled still.
+    InteractionReopened {
+        /// The interaction's id.
+        id: InteractionId,
+        /// What is said about its outcome.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Personal<Text<2000>>>,
+        /// What is said about its time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hours: Option<Hours>,
     },
     /// It became a customer: closed, won, its probability 100.
     Converted {

@@ -61,6 +61,8 @@ pub enum LeadCommand {
         /// By what.
         inputs: ScoreInputs,
     },
+    /// Take back that it was scored at all.
+    ClearScore {},
     /// Take over a score of which nobody knows any more what it was worked out from.
     TakeScore {
         /// What was known.
@@ -103,6 +105,15 @@ pub enum LeadCommand {
     CancelInteraction {
         /// Which.
         id: InteractionId,
+    },
+    /// Plan contact again that was planned and is held to be over: it did not take place, or is not called off.
+    ReopenInteraction {
+        /// Which.
+        id: InteractionId,
+        /// What is to be said about its outcome.
+        outcome: Option<Text<2000>>,
+        /// What is to be said about its time.
+        hours: Option<Hours>,
     },
     /// Make it a customer.
     Convert {
@@ -274,6 +285,7 @@ impl Lead {
             LeadCommand::TakeScore { score } => {
                 (Some(score) != self.score).then_some(LeadEvent::Scored { inputs: None, score })
             }
+            LeadCommand::ClearScore {} => self.score.is_some().then_some(LeadEvent::ScoreCleared {}),
             LeadCommand::LogInteraction { id, details, by, at } => {
                 self.interactions.vacant(id)?;
                 Some(LeadEvent::InteractionLogged { id, facts: details.into(), by, completed_at: at })
@@ -289,6 +301,10 @@ impl Lead {
             }
             LeadCommand::CancelInteraction { id } => {
                 self.interactions.cancellable(id)?.then_some(LeadEvent::InteractionCancelled { id })
+            }
+            LeadCommand::ReopenInteraction { id, outcome, hours } => {
+                let outcome = outcome.map(Personal::new);
+                self.interactions.reopenable(id)?.then_some(LeadEvent::InteractionReopened { id, outcome, hours })
             }
             LeadCommand::Convert { customer } => {
                 self.still_open()?;
@@ -358,6 +374,7 @@ impl Lead {
                 self.score = Some(score);
                 self.score_inputs = inputs;
             }
+            LeadEvent::ScoreCleared {} => (self.score, self.score_inputs) = (None, None),
             LeadEvent::InteractionLogged { id, facts, by, completed_at } => {
                 self.interactions.put(Interaction::logged(id, facts, by, completed_at));
             }
@@ -372,6 +389,11 @@ impl Lead {
             LeadEvent::InteractionCancelled { id } => {
                 if let Some(interaction) = self.interactions.get_mut(id) {
                     interaction.status = values::InteractionStatus::Cancelled;
+                }
+            }
+            LeadEvent::InteractionReopened { id, outcome, hours } => {
+                if let Some(interaction) = self.interactions.get_mut(id) {
+                    interaction.reopen(outcome, hours);
                 }
             }
             LeadEvent::Converted { customer } => {

@@ -82,6 +82,15 @@ pub enum ProjectCommand {
         /// On what.
         note: Option<Text<500>>,
     },
+    /// Take back time that was recorded by mistake.
+    WithdrawHours {
+        /// How much.
+        hours: Hours,
+        /// On which day it was said to be.
+        on: NaiveDate,
+        /// Who was said to have spent it.
+        user: UserId,
+    },
     /// Take it away.
     Delete {},
     /// Bring it back.
@@ -155,6 +164,15 @@ pub enum ProjectEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<Personal<Text<500>>>,
     },
+    /// Time that was recorded was not spent.
+    HoursWithdrawn {
+        /// How much.
+        hours: Hours,
+        /// On which day it was said to be.
+        on: NaiveDate,
+        /// Who was said to have spent it.
+        user: UserId,
+    },
     /// It was taken away.
     Deleted {},
     /// It was brought back.
@@ -195,6 +213,12 @@ pub enum ProjectError {
     /// No time to log.
     #[error("log more than no time")]
     NoHours,
+    /// More than there is.
+    #[error("only {logged} hours are logged on this project")]
+    FewerHours {
+        /// All that is logged.
+        logged: Hours,
+    },
     /// Not a member.
     #[error("{0} is not a member of this project")]
     NotAMember(UserId),
@@ -211,7 +235,7 @@ impl ProjectError {
             Self::NotFound => "not_found",
             Self::AlreadyExists => "already_exists",
             Self::NameRequired => "required",
-            Self::NegativeBudget | Self::NoHours => "out_of_range",
+            Self::NegativeBudget | Self::NoHours | Self::FewerHours { .. } => "out_of_range",
             Self::DueBeforeStart => "due_before_start",
             Self::Closed { .. } => "project_closed",
             Self::NotAMember(_) => "not_a_member",
@@ -227,7 +251,7 @@ impl ProjectError {
             Self::NameRequired => Refusal::Invalid { pointer: "/name" },
             Self::NegativeBudget => Refusal::Invalid { pointer: "/budget/amount" },
             Self::DueBeforeStart => Refusal::Invalid { pointer: "/due_date" },
-            Self::NoHours => Refusal::Invalid { pointer: "/hours" },
+            Self::NoHours | Self::FewerHours { .. } => Refusal::Invalid { pointer: "/hours" },
             Self::AlreadyExists | Self::Closed { .. } => Refusal::Conflict,
         }
     }
@@ -319,6 +343,11 @@ impl Project {
             ProjectCommand::LogHours { hours, on, user, note } => {
                 Some(ProjectEvent::HoursLogged { hours, on, user, note: note.map(Personal::new) })
             }
+            ProjectCommand::WithdrawHours { hours, .. } if hours.is_zero() => None,
+            ProjectCommand::WithdrawHours { hours, on, user } => {
+                self.hours_logged.minus(hours).ok_or(ProjectError::FewerHours { logged: self.hours_logged })?;
+                Some(ProjectEvent::HoursWithdrawn { hours, on, user })
+            }
             ProjectCommand::Delete {} => Some(ProjectEvent::Deleted {}),
             // Dealt with before: only a deleted project is restored.
             ProjectCommand::Restore {} => None,
@@ -361,6 +390,9 @@ impl Project {
             ProjectEvent::CustomerLinked { customer } => self.customers.push(customer),
             ProjectEvent::CustomerUnlinked { customer } => self.customers.retain(|linked| *linked != customer),
             ProjectEvent::HoursLogged { hours, .. } => self.hours_logged = self.hours_logged.plus(hours),
+            ProjectEvent::HoursWithdrawn { hours, .. } => {
+                self.hours_logged = self.hours_logged.minus(hours).unwrap_or_default();
+            }
             ProjectEvent::Deleted {} => self.deleted = true,
             ProjectEvent::Restored {} => self.deleted = false,
         }

@@ -46,6 +46,12 @@ impl Hours {
     pub fn plus(self, more: Self) -> Self {
         Self(self.0.saturating_add(more.0))
     }
+
+    /// These without those; none where that is more than there is.
+    #[must_use]
+    pub fn minus(self, less: Self) -> Option<Self> {
+        (less.0 <= self.0).then(|| Self(self.0 - less.0))
+    }
 }
 
 impl Default for Hours {

@@ -115,7 +115,7 @@ fn imported_from(meta: impl Fn(&str) -> Option<String>) -> Option<String> {
 }
 
 /// `Lead`, `LeadStageChanged`, `1` → `devhub.lead.stage_changed.v1`.
-fn public_type(aggregate: &str, event_type: &str, version: &str) -> String {
+pub fn public_type(aggregate: &str, event_type: &str, version: &str) -> String {
     let name = event_type.strip_prefix(aggregate).unwrap_or(event_type);
     format!("devhub.{}.{}.v{version}", snake(aggregate), snake(name))
 }
