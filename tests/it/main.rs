@@ -13,6 +13,7 @@ mod access;
 mod auth;
 mod bulk;
 mod cluster;
+mod consistency;
 mod contract;
 mod dependencies;
 mod founder;
