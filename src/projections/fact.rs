@@ -47,7 +47,7 @@ pub enum Told {
     /// Usually one fact; after upcasting none, or several.
     Understood(Vec<Fact>),
     /// Nothing.
-    Unread(Unread),
+    Unread(Box<Unread>),
 }
 
 /// An event that this version of the program does not understand, as it is stored.
@@ -74,7 +74,7 @@ impl Told {
         match serde_json::from_str(&payload) {
             Ok(value) => match Fact::read(Recorded { payload: value, ..recorded.clone() }) {
                 Ok(facts) => Self::Understood(facts),
-                Err(reason) => Self::Unread(Unread { recorded, reason, payload }),
+                Err(reason) => Self::Unread(Box::new(Unread { recorded, reason, payload })),
             },
             Err(error) => Self::unread(recorded, payload, &error),
         }
@@ -82,7 +82,7 @@ impl Told {
 
     fn unread(recorded: Recorded, payload: String, error: &dyn std::error::Error) -> Self {
         let reason = NotUnderstood::new(&recorded, error);
-        Self::Unread(Unread { recorded, reason, payload })
+        Self::Unread(Box::new(Unread { recorded, reason, payload }))
     }
 
     /// What surrounds it; none if it means nothing any more.

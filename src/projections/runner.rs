@@ -94,7 +94,7 @@ struct Step {
 
 /// What there is to do.
 enum Prepared {
-    Batch(Statement, Step),
+    Batch(Box<(Statement, Step)>),
     /// There is nothing new.
     Idle,
     /// Another process writes.
@@ -125,7 +125,7 @@ pub struct Projector {
     /// Where this process left each projection; what its model remembers holds only there.
     left: HashMap<String, Place>,
     /// The batch after the last one, if it was made ready while that was written.
-    next: Option<(Statement, Step)>,
+    next: Option<Box<(Statement, Step)>>,
     /// Counts the turns between those who stand at different positions, and between the main line and the lanes.
     turns: (usize, usize),
     /// How many events at once, after the database refused some.
@@ -260,7 +260,7 @@ impl Projector {
     /// otherwise the next one does better to wait for what is still to come.
     async fn round(&mut self) -> Result<Round, RoundError> {
         let (statement, step) = match self.next_batch().await? {
-            Prepared::Batch(statement, step) => (statement, step),
+            Prepared::Batch(batch) => *batch,
             Prepared::Again => return Ok(Round::Wrote),
             Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
         };
@@ -293,11 +293,12 @@ impl Projector {
 
     /// The batch that was made ready ahead, unless that would let somebody wait behind a tenant who has much to read.
     async fn next_batch(&mut self) -> Result<Prepared, RoundError> {
-        if let Some((statement, step)) = self.next.take() {
-            let Line::Main { to, .. } = step.line else { return Ok(Prepared::Batch(statement, step)) };
+        if let Some(batch) = self.next.take() {
+            let step = &batch.1;
+            let Line::Main { to, .. } = step.line else { return Ok(Prepared::Batch(batch)) };
             let mut connection = self.pool.acquire().await?;
             if !step.full || self.crowding(&mut connection, &step.tenants, to).await?.is_empty() {
-                return Ok(Prepared::Batch(statement, step));
+                return Ok(Prepared::Batch(batch));
             }
             self.forget_rows();
         }
@@ -360,7 +361,7 @@ impl Projector {
 
     /// The batch after one that is being written: everybody will be where that leads, or it will not be written. Only
     /// where nothing else can come in between.
-    async fn prepare_after(&mut self, step: &Step) -> Result<Option<(Statement, Step)>, RoundError> {
+    async fn prepare_after(&mut self, step: &Step) -> Result<Option<Box<(Statement, Step)>>, RoundError> {
         let Line::Main { to: from, but_for, .. } = &step.line else { return Ok(None) };
         if !step.everybody || !step.full || !but_for.is_empty() || self.careful.is_some() {
             return Ok(None);
@@ -377,7 +378,7 @@ impl Projector {
         }
         let line = Line::Main { from: *from, to, but_for: Vec::new() };
         match self.fold(&mut connection, step.members.clone(), line, entries, full, None).await? {
-            Prepared::Batch(statement, step) => Ok(Some((statement, step))),
+            Prepared::Batch(batch) => Ok(Some(batch)),
             Prepared::Idle | Prepared::Elsewhere | Prepared::Again => Ok(None),
         }
     }
@@ -463,11 +464,11 @@ impl Projector {
             return None;
         }
         self.turns.1 = self.turns.1.wrapping_add(1);
-        if self.turns.1.is_multiple_of(2) && place.position < self.head {
-            return None;
-        }
         let turn = (self.turns.1 / 2) % lanes;
-        place.lanes.iter().nth(turn).map(|(tenant, lane)| (*tenant, *lane))
+        let (tenant, lane) = place.lanes.iter().nth(turn)?;
+        // A lane that is level with the main line has nothing before it: it waits until that has gone on.
+        let mains = self.turns.1.is_multiple_of(2) || lane.position == place.position;
+        if mains && place.position < self.head { None } else { Some((*tenant, *lane)) }
     }
 
     /// The tenants who have more than a batch waiting after `to` while others wait as well; none if nobody stands
@@ -566,7 +567,8 @@ impl Projector {
             }
         }
         let everybody = members.len() == self.models.len();
-        Ok(Prepared::Batch(statement, Step { members, line, events, tenants, everybody, full, parks }))
+        let step = Step { members, line, events, tenants, everybody, full, parks };
+        Ok(Prepared::Batch(Box::new((statement, step))))
     }
 
     /// A step was written.
@@ -636,7 +638,8 @@ impl Projector {
             let members = vec![member.clone()];
             let prepared = self.fold(&mut connection, members, line.clone(), entries, false, poison.as_ref()).await?;
             drop(connection);
-            let Prepared::Batch(statement, step) = prepared else { return Ok(()) };
+            let Prepared::Batch(batch) = prepared else { return Ok(()) };
+            let (statement, step) = *batch;
             match write(self.pool.clone(), statement).await {
                 Ok(true) => {
                     self.made(&step);

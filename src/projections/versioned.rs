@@ -212,9 +212,10 @@ impl<P: Projection> Versioned<P> {
         for fact in facts_of(told).iter().filter(|fact| touches::<P>(fact, &key.1)) {
             // A fold that panics is a fold that refuses: it takes what it was given and leaves nothing behind.
             let next = catch_unwind(AssertUnwindSafe(|| Self::next(row.as_deref(), key, fact)));
-            match next.unwrap_or_else(|panic| Err(Poison::new(&format!("the fold panicked: {}", told_of(&*panic)))))? {
-                Some(next) => row = Some(Arc::new(next)),
-                None => {}
+            let next =
+                next.unwrap_or_else(|panic| Err(Poison::new(&format!("the fold panicked: {}", told_of(&*panic)))));
+            if let Some(next) = next? {
+                row = Some(Arc::new(next));
             }
         }
         let changed = match (before, &row) {

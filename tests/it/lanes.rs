@@ -244,6 +244,23 @@ async fn a_burst_of_one_tenant_keeps_another_waiting_for_a_batch_at_most() {
 }
 
 #[tokio::test]
+async fn two_bursts_at_once_are_both_read_and_nobody_waits_for_either() {
+    let mut log = Log::new().await;
+    log.tell(WAITS, 0..57).await;
+    log.tell(BURSTS, 0..2_864).await;
+    let mine = log.tell(TenantId::Business(3), 0..1).await;
+    log.tell(WAITS, 20..2_242).await;
+    let running = log.project(models::<0>());
+    running.projections.reached_of(TenantId::Business(3), mine, Duration::from_secs(60)).await.unwrap();
+    let progress = running.projections.progress();
+    assert!(progress.of(BURSTS) + progress.of(WAITS) < log.events(), "{progress:?}");
+    running.projections.reached(log.events(), Duration::from_secs(60)).await.unwrap();
+    running.end().await;
+    let kept = log.rows().await;
+    assert!(log.folded_anew().await == kept);
+}
+
+#[tokio::test]
 async fn a_burst_with_nobody_behind_it_opens_no_lane() {
     let mut log = Log::new().await;
     log.tell(WAITS, 0..3).await;
@@ -389,7 +406,7 @@ async fn run(story: Vec<Happens>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever comes between what, the rows are those of a plain fold of the log.
     #[test]

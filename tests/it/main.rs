@@ -14,6 +14,7 @@ mod as_of;
 mod auth;
 mod bulk;
 mod cluster;
+mod consistency;
 mod contract;
 mod dependencies;
 mod founder;

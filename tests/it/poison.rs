@@ -20,7 +20,7 @@ async fn store(world: &World, stream: StreamId, expected: i64, event_type: &str,
     let now = world.clock.now();
     let event = NewEvent {
         event_id: new_event_id(now),
-        event_type: event_type.to_owned().into(),
+        event_type: event_type.to_owned(),
         event_version: "1".into(),
         payload: payload.to_string(),
         metadata: Arc::from(r#"{"actor":"system"}"#),
