@@ -9,9 +9,10 @@
 //! What the caller may see *today* decides whose past is shown: access that was revoked is revoked for the past too,
 //! and a record that is shared now shows what it was before.
 
-pub mod history;
+mod change;
+mod history;
 pub mod nouns;
-pub mod routes;
+pub(super) mod routes;
 
 use std::future::Future;
 

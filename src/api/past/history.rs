@@ -3,23 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 
 use axum::http::Uri;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
-use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
+use utoipa::IntoParams;
 
+use super::change::{Change, Difference, History, ShownHistory, compared, fields};
 use super::{Reader, Remembered, seers};
-use crate::api::caller::Caller;
-use crate::api::events::cloud_event::CloudEvent;
 use crate::api::list::cursor;
 use crate::api::page::{self, Page};
-use crate::api::record::{Record, UNCONTESTED, View as _, shown};
-use crate::api::{App, Json, Problem};
+use crate::api::record::{Record, View as _};
+use crate::api::{App, Problem};
 use crate::event_store::Recorded;
 use crate::projections::row::{Row, Stored};
 
@@ -48,119 +43,6 @@ pub struct DiffQuery {
     to: u32,
 }
 
-/// What happened to a record, the newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct History {
-    #[serde(flatten)]
-    page: Page<Change>,
-    /// What the plan of the business shows; not there where it shows everything. Everything is kept on every plan.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limited_to: Option<ShownHistory>,
-}
-
-/// How much of the history a plan shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ShownHistory {
-    /// So many days of it,
-    #[schema(example = 90)]
-    days: u32,
-    /// which is what was recorded since.
-    since: DateTime<Utc>,
-}
-
-impl ShownHistory {
-    /// What the plan of the caller's business shows; none: everything.
-    #[must_use]
-    pub fn of(app: &App, caller: &Caller) -> Option<Self> {
-        let days = caller.business.plan.allowance().audit_days?;
-        Some(Self { days, since: app.clock.now() - TimeDelta::days(i64::from(days)) })
-    }
-}
-
-/// One change of a record.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"version": 3, "occurred_at": "2026-01-08T09:00:00Z", "recorded_at": "2026-01-08T09:00:00Z",
-    "event_id": "01928d3e-7a10-7c3e-9f5b-0a6f5e8a1c11", "type": "devhub.lead.stage_changed.v1",
-    "summary": "Lead stage changed", "actor": {"id": "USR-004", "name": "Bo Larsen"}, "role": "EMPLOYEE",
-    "correlation_id": "01928d3e-7a10-7c3e-9f5b-0a6f5e8a1c10",
-    "changes": [{"field": "stage", "before": "proposal", "after": "negotiation"}]}))]
-pub struct Change {
-    /// The version that it made.
-    version: i64,
-    /// When it happened in the business.
-    occurred_at: DateTime<Utc>,
-    /// When the log took it.
-    recorded_at: DateTime<Utc>,
-    /// From when on it counts in the business, where that is later than when it happened: it was recorded late, and
-    /// what was known by then stays as it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    effective_from: Option<DateTime<Utc>>,
-    /// The event.
-    event_id: Uuid,
-    /// What happened, for programs.
-    #[serde(rename = "type")]
-    kind: String,
-    /// What happened, in words.
-    summary: String,
-    /// Who did it.
-    actor: ActorView,
-    /// In which role.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<String>,
-    /// In which support session, if a visitor did it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    support_session: Option<String>,
-    /// With which API key, if a program did it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api_key: Option<String>,
-    /// The row of the old application's database that told it: its table and primary key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("leads/123"))]
-    imported_from: Option<String>,
-    /// What belongs together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<String>,
-    /// Why, where it was said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    /// Field by field.
-    changes: Vec<FieldChange>,
-}
-
-/// Who did something.
-#[derive(Debug, Serialize, ToSchema)]
-struct ActorView {
-    /// `USR-004`; whole if it was somebody from outside the business; `system`.
-    id: String,
-    /// Their name now, if they are of the business.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-}
-
-/// A field that is not what it was.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct FieldChange {
-    /// Its name.
-    field: String,
-    /// What it was.
-    #[schema(value_type = Value)]
-    before: Value,
-    /// What it became.
-    #[schema(value_type = Value)]
-    after: Value,
-}
-
-/// Two versions of a record, compared.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Difference {
-    /// The version that counts as before.
-    from: u32,
-    /// The version that counts as after.
-    to: u32,
-    /// Field by field.
-    changes: Vec<FieldChange>,
-}
-
 /// One page of what happened to a record, the newest first.
 ///
 /// # Errors
@@ -185,23 +67,14 @@ pub async fn history<N: Remembered>(
     let surroundings = Surroundings::of(app, reader, versions.iter().take(in_view.min(limit))).await?;
     let mut data = Vec::with_capacity(limit);
     for (number, version) in versions.iter().take(in_view.min(limit)).enumerate() {
-        data.push(surroundings.change::<N>(version, versions.get(number + 1))?);
+        let missing = || Problem::internal(format!("the version at {} has no event", version.position));
+        let recorded = surroundings.events.get(&version.position).ok_or_else(missing)?;
+        data.push(Change::of::<N>(recorded, version, versions.get(number + 1), &surroundings.names)?);
     }
     let last = versions.get(limit.saturating_sub(1)).filter(|_| in_view > limit);
     let after = last.map(|last| vec![Some(last.position.to_string())]);
     let page = Page::sealed(data, after.as_ref(), (&app.cursor_key, &context), uri)?;
     Ok(History { page, limited_to })
-}
-
-impl IntoResponse for History {
-    fn into_response(self) -> Response {
-        let link = self.page.link();
-        let mut response = Json(self).into_response();
-        if let Some(link) = link {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        response
-    }
 }
 
 /// A record as a version of it was. A note or an interaction has the version of the customer or lead that made it so;
@@ -340,85 +213,5 @@ impl Surroundings {
             events: events.into_iter().map(|event| (event.position, event)).collect(),
             names: names.into_iter().collect(),
         })
-    }
-
-    fn change<N: Remembered>(
-        &self,
-        version: &Stored<N::Row>,
-        before: Option<&Stored<N::Row>>,
-    ) -> Result<Change, Problem> {
-        let missing = || Problem::internal(format!("version at {} has no event", version.position));
-        let recorded = self.events.get(&version.position).ok_or_else(missing)?;
-        let event = CloudEvent::read(recorded, false)?.into_iter().next().ok_or_else(missing)?;
-        let before = before.map(fields::<N>).transpose()?;
-        let changes = compared::<N>(before.as_ref(), &fields::<N>(version)?);
-        Ok(Change {
-            version: version.version,
-            occurred_at: event.time,
-            recorded_at: event.recordedat,
-            effective_from: Some(version.occurred_from).filter(|from| *from != event.time),
-            event_id: event.id,
-            summary: words(&recorded.event_type),
-            kind: event.kind,
-            actor: ActorView { name: self.names.get(&event.actorid).cloned(), id: event.actorid },
-            role: event.role,
-            support_session: event.supportsession,
-            api_key: recorded.meta("api_key").map(str::to_owned),
-            imported_from: event.importedfrom,
-            correlation_id: event.correlationid,
-            reason: event.data.get("reason").and_then(Value::as_str).map(str::to_owned),
-            changes,
-        })
-    }
-}
-
-/// The fields of a version as they are shown, and that it was taken away.
-fn fields<N: Remembered>(stored: &Stored<N::Row>) -> Result<Map<String, Value>, Problem> {
-    let mut fields = shown::<N>(stored.clone(), stored.occurred_from.date_naive())?;
-    if N::LIST.hides_deleted {
-        let row = serde_json::to_value(&stored.row).map_err(Problem::internal)?;
-        fields.insert("deleted_at".to_owned(), row.get("deleted_at").cloned().unwrap_or_default());
-    }
-    Ok(fields)
-}
-
-/// What is not what it was; of a record that begins, what it begins with.
-fn compared<N: Remembered>(before: Option<&Map<String, Value>>, after: &Map<String, Value>) -> Vec<FieldChange> {
-    let told = |name: &str| {
-        matches!(name, "id" | "created_at") || UNCONTESTED.contains(&name) || N::WORKED_OUT.contains(&name)
-    };
-    after
-        .iter()
-        .filter(|(name, _)| !told(name))
-        .filter_map(|(name, after)| {
-            let before = before.and_then(|before| before.get(name)).unwrap_or(&Value::Null);
-            let change = || FieldChange { field: name.clone(), before: before.clone(), after: after.clone() };
-            (before != after).then(change)
-        })
-        .collect()
-}
-
-/// `LeadStageChanged` → `Lead stage changed`.
-fn words(event_type: &str) -> String {
-    let mut words = String::with_capacity(event_type.len() + 4);
-    for c in event_type.chars() {
-        if c.is_ascii_uppercase() && !words.is_empty() {
-            words.push(' ');
-            words.push(c.to_ascii_lowercase());
-        } else {
-            words.push(c);
-        }
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_happened_is_said_in_words() {
-        assert_eq!(words("LeadStageChanged"), "Lead stage changed");
-        assert_eq!(words("CustomerDeleted"), "Customer deleted");
     }
 }

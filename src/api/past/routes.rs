@@ -6,7 +6,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Reader;
-use super::history::{self, DiffQuery, Difference, History, HistoryQuery, ShownHistory};
+use super::change::{Difference, History, ShownHistory};
+use super::history::{self, DiffQuery, HistoryQuery};
 use crate::aggregates::ids::{CustomerId, InteractionId, InvoiceId, LeadId, NoteId, ProjectId, TenantId, UserId};
 use crate::api::admin::TenantPath;
 use crate::api::caller::{Caller, Founder};

@@ -78,7 +78,7 @@ impl ProblemKind {
                 code: "malformed_request",
                 status: StatusCode::BAD_REQUEST,
                 title: "Malformed request",
-                meaning: "The request cannot be read: its body is not JSON, names a member twice, or a header has a form that the header does not allow.",
+                meaning: "The request cannot be read: its body is not JSON, names a member twice, or a header or the instant of `as_of` has a form that is not allowed.",
                 remedy: "Correct what `detail` points at (for a body, by line and column) and send it again.",
                 members: &[],
             },
