@@ -11,6 +11,7 @@
 
 mod access;
 mod auth;
+mod batch;
 mod bulk;
 mod cluster;
 mod contract;
@@ -26,5 +27,7 @@ mod log;
 mod passwords;
 mod people;
 mod postgres;
+mod revert;
+mod undo;
 mod walk;
 mod world;

@@ -149,11 +149,7 @@ fn patch(fields: &Fields, then: &Customer) -> CustomerCommand {
     })
 }
 
-async fn contact_back(
-    taking: &mut Taking<'_>,
-    goal: &Goal<'_, Customer>,
-    id: InteractionId,
-) -> Result<(), Problem> {
+async fn contact_back(taking: &mut Taking<'_>, goal: &Goal<'_, Customer>, id: InteractionId) -> Result<(), Problem> {
     let find = |customer: &Customer| customer.interactions.get(id).cloned();
     for step in contact::steps(find(goal.now), find(goal.then), goal.existence) {
         let command = match step {

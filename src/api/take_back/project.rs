@@ -12,8 +12,7 @@ use crate::api::{App, Problem, customers, users};
 const WRITE: Permission = <Projects as Noun>::WRITE;
 
 /// What a patch changes.
-const DETAILS: &[&str] =
-    &["name", "description", "priority", "budget", "start_date", "due_date", "estimated_hours"];
+const DETAILS: &[&str] = &["name", "description", "priority", "budget", "start_date", "due_date", "estimated_hours"];
 
 impl Past for Project {
     const NOUN: &'static str = "project";
