@@ -70,23 +70,53 @@ struct Noun {
 const LEADS: Noun = Noun {
     name: "leads",
     operations: &[
-        "create", "update", "delete", "restore", "revert", "assign", "stage", "qualify", "score", "convert", "lose",
-        "reopen", "interactions",
+        "create",
+        "update",
+        "delete",
+        "restore",
+        "revert",
+        "assign",
+        "stage",
+        "qualify",
+        "score",
+        "convert",
+        "lose",
+        "reopen",
+        "interactions",
     ],
     abreast: ABREAST,
 };
 const CUSTOMERS: Noun = Noun {
     name: "customers",
     operations: &[
-        "create", "update", "delete", "restore", "revert", "status", "owner", "merge", "interactions", "notes",
+        "create",
+        "update",
+        "delete",
+        "restore",
+        "revert",
+        "status",
+        "owner",
+        "merge",
+        "interactions",
+        "notes",
     ],
     abreast: ABREAST,
 };
 const PROJECTS: Noun = Noun {
     name: "projects",
     operations: &[
-        "create", "update", "delete", "restore", "revert", "status", "owner", "members", "remove_member", "customers",
-        "remove_customer", "hours",
+        "create",
+        "update",
+        "delete",
+        "restore",
+        "revert",
+        "status",
+        "owner",
+        "members",
+        "remove_member",
+        "customers",
+        "remove_customer",
+        "hours",
     ],
     abreast: ABREAST,
 };
@@ -102,8 +132,7 @@ const USERS: Noun = Noun {
     abreast: 1,
 };
 /// Several may belong to one customer or lead: one after the other.
-const INTERACTIONS: Noun =
-    Noun { name: "interactions", operations: &["complete", "cancel", "revert"], abreast: 1 };
+const INTERACTIONS: Noun = Noun { name: "interactions", operations: &["complete", "cancel", "revert"], abreast: 1 };
 /// Several may belong to one customer: one after the other.
 const NOTES: Noun = Noun { name: "notes", operations: &["update", "delete", "restore", "revert"], abreast: 1 };
 

@@ -52,7 +52,13 @@ impl RequestContext {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let id = text("request-id").filter(|id| is_token(id)).map_or_else(new_id, str::to_owned);
         let trace_id = text("traceparent").and_then(trace_id).map(str::to_owned);
-        Self(Arc::new(Inner { id, trace_id, caller: OnceLock::new(), quotas: Mutex::default(), stored: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            id,
+            trace_id,
+            caller: OnceLock::new(),
+            quotas: Mutex::default(),
+            stored: OnceLock::new(),
+        }))
     }
 
     /// The id that the answer, the log and the events carry.

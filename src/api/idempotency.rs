@@ -42,8 +42,7 @@ const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
 const WAITS: u32 = 50;
 const WAIT: Duration = Duration::from_millis(100);
 /// The headers that belong to an answer.
-const KEPT_HEADERS: [HeaderName; 5] =
-    [header::CONTENT_TYPE, header::LOCATION, header::ETAG, POSITION, CORRELATION];
+const KEPT_HEADERS: [HeaderName; 5] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, POSITION, CORRELATION];
 
 /// The key of the request being answered, until its events take it.
 #[derive(Debug, Clone)]

@@ -48,8 +48,8 @@ pub mod users;
 mod validation;
 pub mod write;
 
-use axum::{Extension, Router};
 use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 

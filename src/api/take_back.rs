@@ -83,7 +83,9 @@ pub(super) struct Goal<'a, A> {
 }
 
 /// An aggregate whose past can be brought back.
-pub(super) trait Past: Aggregate<Services = (), Event: Claiming, Error: Refused> + Clone + 'static {
+pub(super) trait Past:
+    Aggregate<Services = (), Event: Claiming, Error: Refused, Command: Clone> + Clone + 'static
+{
     /// What it is called: `lead`.
     const NOUN: &'static str;
 

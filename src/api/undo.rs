@@ -12,7 +12,7 @@ mod effects;
 use std::collections::HashMap;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
@@ -182,7 +182,7 @@ async fn undo(
         }
         let mut headers = HeaderMap::new();
         if let Some(position) = receipt.position() {
-            headers.insert(POSITION, HeaderValue::from(position));
+            headers.insert(POSITION, position);
         }
         let correlation_id = receipt.changed().then(|| caller.correlation_id());
         return Ok((headers, Json(Undoing { correlation_id, dry_run, undone, not_undone })).into_response());
@@ -348,8 +348,7 @@ impl<'a> TakingBack<'a> {
         for changed in changed {
             self.changed_since(noun, &shown, changed);
         }
-        let stays =
-            fixed.into_iter().map(|field| Kept { field: Some(field), problem: now.stays(field) }).collect();
+        let stays = fixed.into_iter().map(|field| Kept { field: Some(field), problem: now.stays(field) }).collect();
         self.kept(noun, &shown, stays);
         let whole = (existence != Existence::Kept && goals.is_empty()).then(|| (now.clone(), Vec::new()));
         for (then, back) in goals.into_iter().chain(whole) {

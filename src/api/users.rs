@@ -578,12 +578,7 @@ pub(super) async fn role_change(
 }
 
 /// The command that locks somebody out without saying why, with what it has to know.
-pub(super) async fn lock_out(
-    app: &App,
-    caller: &Caller,
-    work: &mut Work,
-    id: UserId,
-) -> Result<UserCommand, Problem> {
+pub(super) async fn lock_out(app: &App, caller: &Caller, work: &mut Work, id: UserId) -> Result<UserCommand, Problem> {
     let other_active_owners = other_owners(app, caller, work, id, OWNERS).await?;
     Ok(UserCommand::Lock { reason: None, other_active_owners })
 }

@@ -330,9 +330,9 @@ impl<'a> Batch<'a> {
     fn breaks_a_condition(&self, append: &Append) -> bool {
         let tenant = append.tenant.to_string();
         let added = self.columns.tenant_id.iter().zip(&self.columns.event_type);
-        added.filter(|(of, _)| **of == tenant).any(|(_, event_type)| {
-            append.conditions.iter().any(|condition| condition.event_types.contains(event_type))
-        })
+        added
+            .filter(|(of, _)| **of == tenant)
+            .any(|(_, event_type)| append.conditions.iter().any(|condition| condition.event_types.contains(event_type)))
     }
 
     fn check_claims(&self, append: &Append) -> Result<(), Refused> {

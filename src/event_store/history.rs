@@ -72,8 +72,7 @@ impl<E: Clone> Happened<E> {
     }
 }
 
-type Row =
-    (String, i64, i64, String, String, Value, Option<String>, Option<String>, Option<String>, DateTime<Utc>);
+type Row = (String, i64, i64, String, String, Value, Option<String>, Option<String>, Option<String>, DateTime<Utc>);
 
 impl Streams {
     /// The whole streams of aggregates of one type and tenant, read in one go, by their ids within the tenant.

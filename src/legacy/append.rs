@@ -236,7 +236,8 @@ impl Replay<'_> {
             return Ok(());
         }
         let write = StreamWrite { target: stream.into(), expected: sequence - 1, events: vec![event] };
-        let append = Append { tenant, writes: vec![write], guards: Vec::new(), conditions: Vec::new(), idempotency: None };
+        let append =
+            Append { tenant, writes: vec![write], guards: Vec::new(), conditions: Vec::new(), idempotency: None };
         page.appends.push((append, (table, pk)));
         Ok(())
     }

@@ -42,7 +42,7 @@ async fn operations(world: &World) -> Vec<(Method, String, bool)> {
 }
 
 /// The path with the ids that the victim's records have.
-fn aimed(path: &str, tenant: &str) -> String {
+fn aimed(path: &str, tenant: &str, command: &str) -> String {
     let id = [
         ("customers", "CUS-000"),
         ("leads", "LED-000"),
@@ -61,6 +61,7 @@ fn aimed(path: &str, tenant: &str) -> String {
         .replace("{customer_id}", "CUS-000")
         .replace("{key_id}", "none")
         .replace("{name}", "leads")
+        .replace("{correlation_id}", command)
         .replace("{slug}", "not-found")
         .replace("{version}", "1")
 }
@@ -81,6 +82,8 @@ async fn no_route_shows_another_business_anything() {
     let cursor = victim.get("/api/leads?limit=1").await.ok()["page"]["next_cursor"].as_str().unwrap().to_owned();
     let key = [("idempotency-key", "theirs")];
     victim.send(Method::POST, "/api/leads", &key, Some(json!({"name": CANARY}))).await.expect(201);
+    let changed = victim.patch("/api/leads/LED-000", json!({"job_title": CANARY})).await;
+    let command = changed.header("devhub-correlation-id").unwrap().to_owned();
     let other = world.business("Other").await;
 
     let third = world.business("Third").await;
@@ -94,7 +97,7 @@ async fn no_route_shows_another_business_anything() {
         if path.ends_with("/logout") || path.ends_with("/change-password") {
             continue;
         }
-        let (what, aim) = (format!("{method} {path}"), aimed(&path, &tenant));
+        let (what, aim) = (format!("{method} {path}"), aimed(&path, &tenant, &command));
         let body = (method != Method::GET && method != Method::DELETE).then(|| json!({}));
         let answer = other.send(method.clone(), &aim, &[], body.clone()).await;
         untouched(&answer, &what, &tenant);

@@ -12,6 +12,7 @@
 mod access;
 mod as_of;
 mod auth;
+mod batch;
 mod bulk;
 mod cluster;
 mod consistency;
@@ -32,5 +33,7 @@ mod passwords;
 mod people;
 mod poison;
 mod postgres;
+mod revert;
+mod undo;
 mod walk;
 mod world;

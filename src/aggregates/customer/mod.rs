@@ -259,11 +259,7 @@ impl Customer {
 }
 
 /// A note from those that are there to those that are not, or back.
-fn move_note(
-    from: &mut RedBlackTreeMapSync<NoteId, Note>,
-    to: &mut RedBlackTreeMapSync<NoteId, Note>,
-    id: NoteId,
-) {
+fn move_note(from: &mut RedBlackTreeMapSync<NoteId, Note>, to: &mut RedBlackTreeMapSync<NoteId, Note>, id: NoteId) {
     if let Some(note) = from.get(&id).cloned() {
         from.remove_mut(&id);
         to.insert_mut(id, note);

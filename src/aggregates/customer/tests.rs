@@ -201,6 +201,22 @@ fn an_interaction_is_logged_or_scheduled_and_then_completed_or_cancelled() {
 }
 
 #[test]
+fn a_note_that_was_removed_is_brought_back_by_whoever_could_see_it() {
+    let restore = |by| CustomerCommand::RestoreNote { id: NoteId(1), by };
+    let removed = || CustomerEvent::NoteRemoved { id: NoteId(1) };
+    let restored = || CustomerEvent::NoteRestored { id: NoteId(1) };
+    let given = |private| customer().given([noted(private), vec![removed()]].concat());
+    given(false).when(restore(COLLEAGUE)).then_expect_events(vec![restored()]);
+    given(true).when(restore(AUTHOR)).then_expect_events(vec![restored()]);
+    given(true).when(restore(COLLEAGUE)).then_expect_error(CustomerError::NoteNotFound(NoteId(1)));
+    customer().given(noted(false)).when(restore(AUTHOR)).then_expect_events(vec![]);
+    customer()
+        .given([noted(false), vec![removed(), restored()]].concat())
+        .when(CustomerCommand::RemoveNote { id: NoteId(1), by: AUTHOR })
+        .then_expect_events(vec![removed()]);
+}
+
+#[test]
 fn a_private_note_is_its_authors_alone() {
     let remove = |by| CustomerCommand::RemoveNote { id: NoteId(1), by };
     let unknown = || CustomerError::NoteNotFound(NoteId(1));
@@ -342,7 +358,8 @@ fn any_command() -> impl Strategy<Value = CustomerCommand> {
             private,
         }),
         (user.clone(), any::<bool>()).prop_map(|(by, private)| edit(by, json!({"private": private}))),
-        (small.clone(), user).prop_map(|(id, by)| CustomerCommand::RemoveNote { id: NoteId(id), by }),
+        (small.clone(), user.clone()).prop_map(|(id, by)| CustomerCommand::RemoveNote { id: NoteId(id), by }),
+        (small.clone(), user).prop_map(|(id, by)| CustomerCommand::RestoreNote { id: NoteId(id), by }),
         small.clone().prop_map(|other| CustomerCommand::Absorb {
             other: CustomerId(other),
             interactions: vec![interaction(other)],

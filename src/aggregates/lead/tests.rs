@@ -223,7 +223,10 @@ fn a_lead_is_assigned_qualified_and_scored_when_that_changes_something() {
     .unwrap();
     let scored = LeadEvent::Scored { inputs: Some(inputs), score: Score::at_most_hundred(70) };
     lead().given(vec![captured()]).when(LeadCommand::Score { inputs }).then_expect_events(vec![scored.clone()]);
-    lead().given(vec![captured(), scored]).when(LeadCommand::Score { inputs }).then_expect_events(vec![]);
+    lead().given(vec![captured(), scored.clone()]).when(LeadCommand::Score { inputs }).then_expect_events(vec![]);
+    let clear = || LeadCommand::ClearScore {};
+    lead().given(vec![captured(), scored]).when(clear()).then_expect_events(vec![LeadEvent::ScoreCleared {}]);
+    lead().given(vec![captured()]).when(clear()).then_expect_events(vec![]);
 }
 
 #[test]
@@ -243,6 +246,27 @@ fn a_scheduled_interaction_takes_place_or_is_cancelled() {
     given(vec![completed()]).when(cancel()).then_expect_error(InteractionError::Completed(id).into());
     given(vec![completed()]).when(complete()).then_expect_error(InteractionError::Completed(id).into());
     lead().given(vec![captured()]).when(complete()).then_expect_error(InteractionError::Unknown(id).into());
+}
+
+#[test]
+fn only_contact_that_was_planned_is_planned_again() {
+    let id = InteractionId(7);
+    let scheduled = || LeadEvent::InteractionScheduled { id, facts: call().into(), by: None, scheduled_at: at() };
+    let logged = || LeadEvent::InteractionLogged { id, facts: call().into(), by: None, completed_at: at() };
+    let completed = || LeadEvent::InteractionCompleted { id, outcome: None, hours: None, completed_at: at() };
+    let reopen = || LeadCommand::ReopenInteraction { id, outcome: None, hours: None };
+    let reopened = || LeadEvent::InteractionReopened { id, outcome: None, hours: None };
+    for over in [completed(), LeadEvent::InteractionCancelled { id }] {
+        lead().given(vec![captured(), scheduled(), over]).when(reopen()).then_expect_events(vec![reopened()]);
+    }
+    lead().given(vec![captured(), scheduled()]).when(reopen()).then_expect_events(vec![]);
+    let never = InteractionError::NeverPlanned(id);
+    lead().given(vec![captured(), logged()]).when(reopen()).then_expect_error(never.into());
+    let again = LeadCommand::CompleteInteraction { id, outcome: None, hours: None, at: at() };
+    lead()
+        .given(vec![captured(), scheduled(), completed(), reopened()])
+        .when(again)
+        .then_expect_events(vec![completed()]);
 }
 
 #[test]

@@ -149,6 +149,19 @@ fn hours_add_up_and_none_are_not_logged() {
 }
 
 #[test]
+fn no_more_hours_are_withdrawn_than_were_logged() {
+    let on = day("2026-03-02");
+    let logged = ProjectEvent::HoursLogged { hours: hours("2"), on, user: UserId(1), note: None };
+    let withdraw = |time| ProjectCommand::WithdrawHours { hours: hours(time), on, user: UserId(1) };
+    let withdrawn = |time| ProjectEvent::HoursWithdrawn { hours: hours(time), on, user: UserId(1) };
+    let given = || project().given(vec![planned(), logged.clone()]);
+    given().when(withdraw("2")).then_expect_events(vec![withdrawn("2")]);
+    given().when(withdraw("0")).then_expect_events(vec![]);
+    given().when(withdraw("2.01")).then_expect_error(ProjectError::FewerHours { logged: hours("2") });
+    assert_eq!(fold([planned(), logged.clone(), withdrawn("0.5")]).hours_logged, hours("1.5"));
+}
+
+#[test]
 fn a_project_is_overdue_after_its_due_date_until_it_is_closed() {
     let project = fold([planned()]);
     assert!(!project.overdue(day("2026-06-30")));
@@ -187,6 +200,11 @@ fn any_command() -> impl Strategy<Value = ProjectCommand> {
         small.clone().prop_map(|customer| ProjectCommand::LinkCustomer { customer: CustomerId(customer) }),
         small.prop_map(|customer| ProjectCommand::UnlinkCustomer { customer: CustomerId(customer) }),
         (0..4_u8).prop_map(|time| log(&time.to_string())),
+        (0..4_u8).prop_map(|time| ProjectCommand::WithdrawHours {
+            hours: hours(&time.to_string()),
+            on: day("2026-03-02"),
+            user: UserId(1),
+        }),
         Just(ProjectCommand::Delete {}),
         Just(ProjectCommand::Restore {}),
     ]

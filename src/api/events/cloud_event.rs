@@ -53,6 +53,9 @@ pub struct CloudEvent {
     /// What belongs together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlationid: Option<String>,
+    /// What led to it: an undo names the correlation id of what it takes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causationid: Option<String>,
     /// The request that did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     requestid: Option<String>,
@@ -97,6 +100,7 @@ impl CloudEvent {
             sessionid: meta("session_id"),
             supportsession: meta("support_session"),
             correlationid: meta("correlation_id"),
+            causationid: meta("causation_id"),
             requestid: meta("request_id"),
             importedfrom: imported_from(meta),
             recordedat: recorded.recorded_at,

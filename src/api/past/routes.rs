@@ -12,14 +12,13 @@ use crate::aggregates::ids::{CustomerId, InteractionId, InvoiceId, LeadId, NoteI
 use crate::api::admin::TenantPath;
 use crate::api::caller::{Caller, Founder};
 use crate::api::customers::{CustomerView, Customers};
-use crate::api::headers::MinPosition;
 use crate::api::interactions::{InteractionView, Interactions};
 use crate::api::invoices::{InvoiceView, Invoices};
 use crate::api::leads::{LeadView, Leads};
 use crate::api::notes::{NoteView, Notes};
 use crate::api::projects::{ProjectView, Projects};
 use crate::api::query::Query;
-use crate::api::record::{Id, Record, await_position};
+use crate::api::record::{Id, Record};
 use crate::api::tenant::{TenantView, Tenants};
 use crate::api::users::{UserView, Users};
 use crate::api::{App, Json, Problem};
@@ -74,12 +73,10 @@ macro_rules! past_routes {
             async fn history_of(
                 caller: Caller,
                 State(app): State<App>,
-                min_position: MinPosition,
                 Id(id): Id<$id>,
                 Query(query): Query<HistoryQuery>,
                 OriginalUri(uri): OriginalUri,
             ) -> Result<History, Problem> {
-                await_position(&app, &caller, min_position).await?;
                 let window = ShownHistory::of(&app, &caller);
                 history::history::<$noun>(&app, Reader::Caller(&caller), &id.to_string(), &query, window, &uri).await
             }
@@ -91,11 +88,9 @@ macro_rules! past_routes {
             async fn version_of(
                 caller: Caller,
                 State(app): State<App>,
-                min_position: MinPosition,
                 Id(id): Id<$id>,
                 Version(version): Version,
             ) -> Result<Record<$view>, Problem> {
-                await_position(&app, &caller, min_position).await?;
                 history::version::<$noun>(&app, Reader::Caller(&caller), &id.to_string(), version).await
             }
 
@@ -105,11 +100,9 @@ macro_rules! past_routes {
             async fn diff_of(
                 caller: Caller,
                 State(app): State<App>,
-                min_position: MinPosition,
                 Id(id): Id<$id>,
                 Query(query): Query<DiffQuery>,
             ) -> Result<Json<Difference>, Problem> {
-                await_position(&app, &caller, min_position).await?;
                 let (reader, id) = (Reader::Caller(&caller), id.to_string());
                 history::diff::<$noun>(&app, reader, &id, &query).await.map(Json)
             }
@@ -192,11 +185,9 @@ mod tenant {
     async fn history_of(
         caller: Caller,
         State(app): State<App>,
-        min_position: MinPosition,
         Query(query): Query<HistoryQuery>,
         OriginalUri(uri): OriginalUri,
     ) -> Result<History, Problem> {
-        await_position(&app, &caller, min_position).await?;
         let (id, window) = (caller.tenant().to_string(), ShownHistory::of(&app, &caller));
         history::history::<Tenants>(&app, Reader::Caller(&caller), &id, &query, window, &uri).await
     }
@@ -207,10 +198,8 @@ mod tenant {
     async fn version_of(
         caller: Caller,
         State(app): State<App>,
-        min_position: MinPosition,
         Version(version): Version,
     ) -> Result<Record<TenantView>, Problem> {
-        await_position(&app, &caller, min_position).await?;
         let id = caller.tenant().to_string();
         history::version::<Tenants>(&app, Reader::Caller(&caller), &id, version).await
     }
@@ -220,10 +209,8 @@ mod tenant {
     async fn diff_of(
         caller: Caller,
         State(app): State<App>,
-        min_position: MinPosition,
         Query(query): Query<DiffQuery>,
     ) -> Result<Json<Difference>, Problem> {
-        await_position(&app, &caller, min_position).await?;
         let id = caller.tenant().to_string();
         history::diff::<Tenants>(&app, Reader::Caller(&caller), &id, &query).await.map(Json)
     }

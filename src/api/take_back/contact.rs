@@ -35,11 +35,7 @@ pub(super) enum Step {
 type Outcome = Option<Text<2000>>;
 
 /// The steps that bring contact from where it stands to where it stood.
-pub(super) fn steps(
-    now: Option<Interaction>,
-    then: Option<Interaction>,
-    existence: Existence,
-) -> Vec<Step> {
+pub(super) fn steps(now: Option<Interaction>, then: Option<Interaction>, existence: Existence) -> Vec<Step> {
     let Some(now) = now else { return Vec::new() };
     if existence == Existence::Gone {
         return vec![Step::Cancel];

@@ -116,7 +116,7 @@ impl Past for Customer {
         }
         if goal.fields.contains("owner_id") {
             let (app, caller, owner) = (taking.app, taking.caller, goal.then.owner);
-            let relied = users::rely_on(app, caller, taking.work, owner, WRITE, "/owner_id").await;
+            let relied = users::rely_on(caller, taking.work, owner, WRITE, "/owner_id").await;
             if taking.allowed(&["owner_id"], relied)? {
                 taking.send::<Self>(&["owner_id"], CustomerCommand::ChangeOwner { owner }).await?;
             }
@@ -149,11 +149,7 @@ fn patch(fields: &Fields, then: &Customer) -> CustomerCommand {
     })
 }
 
-async fn contact_back(
-    taking: &mut Taking<'_>,
-    goal: &Goal<'_, Customer>,
-    id: InteractionId,
-) -> Result<(), Problem> {
+async fn contact_back(taking: &mut Taking<'_>, goal: &Goal<'_, Customer>, id: InteractionId) -> Result<(), Problem> {
     let find = |customer: &Customer| customer.interactions.get(id).cloned();
     for step in contact::steps(find(goal.now), find(goal.then), goal.existence) {
         let command = match step {

@@ -12,8 +12,7 @@ use crate::api::{App, Problem, customers, users};
 const WRITE: Permission = <Projects as Noun>::WRITE;
 
 /// What a patch changes.
-const DETAILS: &[&str] =
-    &["name", "description", "priority", "budget", "start_date", "due_date", "estimated_hours"];
+const DETAILS: &[&str] = &["name", "description", "priority", "budget", "start_date", "due_date", "estimated_hours"];
 
 impl Past for Project {
     const NOUN: &'static str = "project";
@@ -71,7 +70,7 @@ impl Past for Project {
         }
         if goal.fields.contains("owner_id") {
             let (app, caller, owner) = (taking.app, taking.caller, goal.then.owner);
-            let relied = users::rely_on(app, caller, taking.work, owner, WRITE, "/owner_id").await;
+            let relied = users::rely_on(caller, taking.work, owner, WRITE, "/owner_id").await;
             if taking.allowed(&["owner_id"], relied)? {
                 taking.send::<Self>(&["owner_id"], ProjectCommand::ChangeOwner { owner }).await?;
             }
@@ -108,7 +107,7 @@ async fn members(taking: &mut Taking<'_>, goal: &Goal<'_, Project>) -> Result<()
         taking.send::<Project>(FIELD, ProjectCommand::RemoveMember { user: *user }).await?;
     }
     for (user, role) in goal.then.members.iter().filter(|(user, role)| goal.now.members.get(*user) != Some(*role)) {
-        let known = users::known(taking.app, taking.caller, taking.work, *user, "/members").await;
+        let known = users::known(taking.work, *user, "/members").await;
         if taking.allowed(FIELD, known)? {
             let command = ProjectCommand::AssignMember { user: *user, role: role.clone() };
             taking.send::<Project>(FIELD, command).await?;

@@ -93,8 +93,7 @@ struct Walk<A> {
 
 /// What the command with this correlation id did to an aggregate.
 pub(super) fn effects<A: Past>(history: &History<A>, correlation_id: &str) -> Effects<A> {
-    let mut walk =
-        Walk { states: Vec::new(), tracks: BTreeMap::new(), beside: BTreeMap::new(), traceless: Vec::new() };
+    let mut walk = Walk { states: Vec::new(), tracks: BTreeMap::new(), beside: BTreeMap::new(), traceless: Vec::new() };
     let mut state = A::default();
     let mut counters = Vec::new();
     for entry in &history.entries {
@@ -213,7 +212,8 @@ impl Track {
         for (field, value) in &after.fields {
             let was = before.fields.get(field).cloned().unwrap_or_default();
             if was != *value {
-                let change = self.fields.entry(field).or_insert_with(|| Change { original: was.clone(), state, since: None });
+                let change =
+                    self.fields.entry(field).or_insert_with(|| Change { original: was.clone(), state, since: None });
                 if change.since.is_some() {
                     *change = Change { original: was, state, since: None };
                 }
