@@ -127,6 +127,15 @@ async fn grow(app: &App, interactions: usize) {
     }
 }
 
+/// Until every business's read models have everything.
+pub async fn settle(app: &App) {
+    let head = app.head();
+    for business in 1..=TENANTS {
+        let tenant = TenantId::Business(u32::try_from(business).unwrap());
+        while app.readable(tenant, head).await.is_err() {}
+    }
+}
+
 pub async fn round(url: &str, size: Size, figures: &mut Figures) {
     let Size { time, .. } = size;
     let single = machine::single_rows(url, 64, time);
@@ -150,12 +159,12 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
     let ours_64 = create(64).await;
     let lag_64 = app.head() - app.projections.progress().position;
     let ours_256 = create(256).await;
-    app.readable(app.head()).await.ok();
+    settle(&app).await;
 
     let mut grown = Vec::new();
     for interactions in GROWN {
         grow(&app, interactions).await;
-        while app.readable(app.head()).await.is_err() {}
+        settle(&app).await;
         checkpoint(url).await;
         let reached =
             writers::write(GROWN_WRITERS, time, (Arc::clone(&app), interactions), |state, writer, turn| async move {
@@ -165,7 +174,7 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
             .await;
         grown.push(reached);
     }
-    while app.readable(app.head()).await.is_err() {}
+    settle(&app).await;
     drop(app);
     engine.stop().await;
     checkpoint(url).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use devhub::aggregates::ids::TenantId;
 
-use crate::append::Engine;
+use crate::append::{Engine, settle};
 use crate::common::history::history;
 use crate::figures::{Better, Figures};
 use crate::{Size, checkpoint, machine, stock};
@@ -23,7 +23,7 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
         outcome.unwrap();
     }
     let appended = begun.elapsed();
-    while engine.app.readable(engine.app.head()).await.is_err() {}
+    settle(&engine.app).await;
     let projected = begun.elapsed();
     engine.stop().await;
     checkpoint(url).await;

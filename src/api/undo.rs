@@ -167,7 +167,7 @@ async fn undo(
     let correlation_id: Uuid = correlation_id.parse().map_err(|_| Problem::not_found())?;
     let mut attempts = Attempts::default();
     loop {
-        app.readable(app.head()).await?;
+        app.readable(caller.tenant(), app.head()).await?;
         let touched = Touched::of(&app, &caller, correlation_id).await?;
         let mut taking = TakingBack::new(&app, &caller, correlation_id);
         taking.all(&touched).await?;

@@ -70,7 +70,7 @@ fn fold<P: Projection>(log: &[Fact], at: DateTime<Utc>, axis: Axis) -> BTreeMap<
                 continue;
             }
             let before = rows.get(&id);
-            let Some(row) = P::fold(before.map(|stored| stored.row.clone()), &id, fact) else { continue };
+            let Some(row) = P::fold(before.map(|stored| stored.row.clone()), &id, fact).unwrap() else { continue };
             let stored = Stored {
                 tenant_id: recorded.tenant_id.to_string(),
                 id: id.clone(),
@@ -188,7 +188,7 @@ async fn record(world: &World, tenant: TenantId, first: u32, history: &[(u64, Ve
                 claims: vec![],
             };
             let writes = vec![StreamWrite { target: stream.into(), expected: *sequence - 1, events: vec![event] }];
-            appends.push(Append { tenant, writes, guards: vec![], condition: None, idempotency: None });
+            appends.push(Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None });
         }
         for outcome in world.app.store.append_all(appends).await {
             stored = stored.max(outcome.unwrap().position);

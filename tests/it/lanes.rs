@@ -135,7 +135,7 @@ impl Log {
             };
             let stream = StreamId::new("Lead", tenant, format_args!("LED-{number:03}"));
             let writes = vec![StreamWrite { target: stream.into(), expected: *expected, events: vec![event] }];
-            appends.push(Append { tenant, writes, guards: vec![], condition: None, idempotency: None });
+            appends.push(Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None });
             *expected += 1;
         }
         let mut last = 0;

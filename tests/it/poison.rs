@@ -29,7 +29,7 @@ async fn store(world: &World, stream: StreamId, expected: i64, event_type: &str,
     };
     let tenant = stream.tenant;
     let writes = vec![StreamWrite { target: stream.into(), expected, events: vec![event] }];
-    let append = Append { tenant, writes, guards: vec![], condition: None, idempotency: None };
+    let append = Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None };
     world.app.store.append_all(vec![append]).await.remove(0).unwrap().position
 }
 
@@ -205,7 +205,7 @@ async fn a_row_that_the_database_refuses_is_found_among_many_and_set_aside() {
         };
         let stream = lead(tenant, &format!("LED-{number:03}"));
         let writes = vec![StreamWrite { target: stream.into(), expected: 0, events: vec![event] }];
-        appends.push(Append { tenant, writes, guards: vec![], condition: None, idempotency: None });
+        appends.push(Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None });
     }
     for outcome in world.app.store.append_all(appends).await {
         outcome.unwrap();

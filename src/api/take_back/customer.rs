@@ -115,7 +115,7 @@ impl Past for Customer {
             taking.send::<Self>(&["status"], command).await?;
         }
         if goal.fields.contains("owner_id") {
-            let (app, caller, owner) = (taking.app, taking.caller, goal.then.owner);
+            let (caller, owner) = (taking.caller, goal.then.owner);
             let relied = users::rely_on(caller, taking.work, owner, WRITE, "/owner_id").await;
             if taking.allowed(&["owner_id"], relied)? {
                 taking.send::<Self>(&["owner_id"], CustomerCommand::ChangeOwner { owner }).await?;

@@ -136,7 +136,7 @@ impl Past for Lead {
         }
         score(taking, goal).await?;
         if goal.fields.contains("assignee_id") {
-            let (app, caller, assignee) = (taking.app, taking.caller, goal.then.assignee);
+            let (caller, assignee) = (taking.caller, goal.then.assignee);
             let relied = users::rely_on(caller, taking.work, assignee, WRITE, "/assignee_id").await;
             if taking.allowed(&["assignee_id"], relied)? {
                 taking.send::<Self>(&["assignee_id"], LeadCommand::Assign { assignee }).await?;

@@ -69,7 +69,7 @@ impl Past for Project {
             status(taking, goal).await?;
         }
         if goal.fields.contains("owner_id") {
-            let (app, caller, owner) = (taking.app, taking.caller, goal.then.owner);
+            let (caller, owner) = (taking.caller, goal.then.owner);
             let relied = users::rely_on(caller, taking.work, owner, WRITE, "/owner_id").await;
             if taking.allowed(&["owner_id"], relied)? {
                 taking.send::<Self>(&["owner_id"], ProjectCommand::ChangeOwner { owner }).await?;
