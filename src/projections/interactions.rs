@@ -7,16 +7,17 @@
 //! | HistoryCarriedOver, Absorbed | makes each of them the customer's too |
 
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate;
 use rust_decimal::Decimal;
 
 use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
 use super::write::text;
-use crate::aggregates::customer::CustomerEvent;
+use crate::aggregates::customer::{Customer, CustomerEvent};
 use crate::aggregates::ids::InteractionId;
 use crate::aggregates::interaction::Interaction;
-use crate::aggregates::lead::LeadEvent;
+use crate::aggregates::lead::{Lead, LeadEvent};
 use crate::aggregates::values::{Hours, InteractionStatus, Personal, Text};
 
 row! {
@@ -71,6 +72,8 @@ enum Said<'a> {
 impl Projection for Interactions {
     type Row = InteractionRow;
     const NAME: &'static str = "interactions";
+    const FED_BY: &'static [&'static str] = &[Lead::TYPE, Customer::TYPE];
+    const OF_ITS_AGGREGATE: bool = false;
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         said(fact)

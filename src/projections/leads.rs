@@ -11,6 +11,7 @@
 //! | Deleted, Restored | hides it; shows it again |
 
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
 use super::write::{json, money, patch_json, text};
-use crate::aggregates::lead::{LeadChanges, LeadEvent};
+use crate::aggregates::lead::{Lead, LeadChanges, LeadEvent};
 use crate::aggregates::values::{LeadSource, LeadStage, Patch, Percent};
 
 row! {
@@ -77,6 +78,7 @@ pub struct Leads;
 impl Projection for Leads {
     type Row = LeadRow;
     const NAME: &'static str = "leads";
+    const FED_BY: &'static [&'static str] = &[Lead::TYPE];
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         match &fact.event {

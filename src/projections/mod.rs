@@ -4,6 +4,7 @@
 //! are now, and every row that ever was with the period in which it held, on both clocks.
 
 pub mod activity;
+pub mod copy;
 pub mod customers;
 pub mod fact;
 pub mod interactions;
@@ -13,11 +14,14 @@ pub mod model;
 pub mod notes;
 pub mod people;
 pub mod projects;
+pub mod rebuild;
+pub mod replay;
 pub mod row;
 pub mod runner;
 pub mod statement;
 pub mod tenants;
 pub mod users;
+pub mod verify;
 mod write;
 
 pub use fact::{Event, Fact};

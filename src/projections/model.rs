@@ -42,6 +42,12 @@ pub trait Projection: Send + Sync + 'static {
     type Row: Row;
     /// Its name, for checkpoints and people.
     const NAME: &'static str;
+    /// The types of the aggregates whose events it looks at: a replay reads no others.
+    const FED_BY: &'static [&'static str];
+    /// Whether an entity is an aggregate, so that its own events alone make its row.
+    const OF_ITS_AGGREGATE: bool = true;
+    /// Whether it looks at the metadata of events.
+    const USES_METADATA: bool = false;
 
     /// The entities whose row an event may change.
     fn touched(fact: &Fact) -> Vec<Touched>;
@@ -80,7 +86,8 @@ pub trait Model: Send + Sync {
     fn forget(&mut self);
 }
 
-type Key = (TenantId, String);
+/// Whose row, and which.
+pub(super) type Key = (TenantId, String);
 type Rows<R> = HashMap<Key, Option<Arc<Stored<R>>>>;
 
 /// Keeps one projection's rows: as they are, and every one that ever was.
@@ -184,7 +191,7 @@ impl<P: Projection> Versioned<P> {
 
     /// The row after an event; none if that changed nothing. An aggregate's own row follows each of its events,
     /// so that its version is always the aggregate's.
-    fn next(before: Option<&Stored<P::Row>>, key: &Key, fact: &Fact) -> Option<Stored<P::Row>> {
+    pub(super) fn next(before: Option<&Stored<P::Row>>, key: &Key, fact: &Fact) -> Option<Stored<P::Row>> {
         let recorded = &fact.recorded;
         let row = P::fold(before.map(|stored| stored.row.clone()), &key.1, fact)?;
         if recorded.local_id() != key.1 && before.is_some_and(|before| before.row == row) {

@@ -7,12 +7,13 @@
 //! | Absorbed | moves each note to the record that stays |
 
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
 
 use super::fact::{Event, Fact};
 use super::model::{Projection, Touched};
 use super::row::row;
 use super::write::text;
-use crate::aggregates::customer::{CustomerEvent, Note};
+use crate::aggregates::customer::{Customer, CustomerEvent, Note};
 
 row! {
     /// A note.
@@ -38,6 +39,8 @@ pub struct Notes;
 impl Projection for Notes {
     type Row = NoteRow;
     const NAME: &'static str = "notes";
+    const FED_BY: &'static [&'static str] = &[Customer::TYPE];
+    const OF_ITS_AGGREGATE: bool = false;
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         let Event::Customer(event) = &fact.event else { return Vec::new() };

@@ -7,13 +7,14 @@
 //! The statement writes only if the checkpoints are where this process left them. A process that lost its turn
 //! therefore writes nothing, whatever it believes; the lease merely keeps two from trying all the time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgListener};
+use sqlx::{FromRow, PgPool};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -134,6 +135,8 @@ pub struct Projector {
     leased_until: Option<Instant>,
     /// Where this process left the checkpoints; what the models remember holds only there.
     left_at: Option<i64>,
+    /// Which making of each read model they remember; a rebuild that took over is another one.
+    generations: BTreeMap<String, i64>,
     /// The batch after that, if it was made ready while that was written.
     next: Option<Batch>,
     progress: watch::Sender<Progress>,
@@ -153,7 +156,18 @@ impl Projector {
         let (progress, watched) = watch::channel(Progress::default());
         let owner = Uuid::from_u128(u128::from_be_bytes(random()));
         let projector =
-            Self { pool, cell, clock, models, owner, leased_until: None, left_at: None, next: None, progress };
+            Self {
+            pool,
+            cell,
+            clock,
+            models,
+            owner,
+            leased_until: None,
+            left_at: None,
+            generations: BTreeMap::new(),
+            next: None,
+            progress,
+        };
         let task = tokio::spawn(projector.run(head, stop));
         (Projections { progress: watched }, task)
     }
@@ -256,15 +270,17 @@ impl Projector {
             return Ok(Prepared::Elsewhere(self.lowest_checkpoint(&mut connection).await?));
         }
         let checkpoints = self.checkpoints(&mut connection).await?;
-        let from = checkpoints.iter().map(|(_, position)| *position).min().unwrap_or(0);
-        if self.left_at != Some(from) {
+        let from = checkpoints.iter().map(|at| at.position).min().unwrap_or(0);
+        let generations = checkpoints.iter().map(|at| (at.projection.clone(), at.generation)).collect();
+        if self.left_at != Some(from) || self.generations != generations {
             self.models.iter_mut().for_each(|model| model.forget());
         }
+        self.generations = generations;
         // Projections that are behind the others catch up first, alone, and no further than to them.
-        let ahead = checkpoints.iter().map(|(_, position)| *position).filter(|position| *position > from).min();
+        let ahead = checkpoints.iter().map(|at| at.position).filter(|position| *position > from).min();
         let limit = ahead.map_or(BATCH, |ahead| BATCH.min(ahead - from));
         let members: Vec<String> =
-            checkpoints.into_iter().filter(|(_, position)| *position == from).map(|(name, _)| name).collect();
+            checkpoints.into_iter().filter(|at| at.position == from).map(|at| at.projection).collect();
         let batch = self.fold(&mut connection, &members, from, limit).await?;
         Ok(batch.map_or(Prepared::Idle(from), Prepared::Batch))
     }
@@ -294,7 +310,8 @@ impl Projector {
         for entry in entries {
             facts.extend(Fact::of_entry(entry)?);
         }
-        let mut statement = conditional(members, from, to, self.clock.now())?;
+        let generations = members.iter().map(|name| self.generations.get(name).copied().unwrap_or(0)).collect();
+        let mut statement = conditional(members, generations, from, to, self.clock.now())?;
         for model in self.models.iter_mut().filter(|model| members.iter().any(|name| name == model.name())) {
             model.fold(connection, &facts, &mut statement).await?;
         }
@@ -323,7 +340,7 @@ impl Projector {
     }
 
     /// The checkpoint of every registered projection; one that never ran is at 0.
-    async fn checkpoints(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+    async fn checkpoints(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<Checkpoint>> {
         let names: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
         let known = read_checkpoints(connection, &names).await?;
         if known.len() == names.len() {
@@ -342,28 +359,45 @@ impl Projector {
 
     async fn lowest_checkpoint(&self, connection: &mut PgConnection) -> sqlx::Result<i64> {
         let checkpoints = self.checkpoints(connection).await?;
-        Ok(checkpoints.into_iter().map(|(_, position)| position).min().unwrap_or(0))
+        Ok(checkpoints.into_iter().map(|at| at.position).min().unwrap_or(0))
     }
 }
 
-async fn read_checkpoints(connection: &mut PgConnection, names: &[&str]) -> sqlx::Result<Vec<(String, i64)>> {
-    sqlx::query_as("select projection, position from projection_checkpoints where projection = any($1)")
+/// Where a projection is, and which making of its read model that is.
+#[derive(FromRow)]
+struct Checkpoint {
+    projection: String,
+    position: i64,
+    generation: i64,
+}
+
+async fn read_checkpoints(connection: &mut PgConnection, names: &[&str]) -> sqlx::Result<Vec<Checkpoint>> {
+    sqlx::query_as("select projection, position, generation from projection_checkpoints where projection = any($1)")
         .bind(names)
         .fetch_all(connection)
         .await
 }
 
 /// The statement that moves the checkpoints from `from` to `to`; whatever is added to it over `ok` is written only if
-/// they are there.
-fn conditional(projections: &[String], from: i64, to: i64, now: DateTime<Utc>) -> Result<Statement, FoldError> {
+/// they are there, and the read models are those that were read.
+fn conditional(
+    projections: &[String],
+    generations: Vec<i64>,
+    from: i64,
+    to: i64,
+    now: DateTime<Utc>,
+) -> Result<Statement, FoldError> {
     let mut statement = Statement::default();
     let [names, from, to, now] =
         [statement.bind(projections)?, statement.bind(from)?, statement.bind(to)?, statement.bind(now)?];
+    let generations = statement.bind(generations)?;
     statement.part(
         "mine",
         format_args!(
             "select projection from projection_checkpoints
-             where projection = any({names}) and position = {from} order by projection for update"
+             where projection = any({names}) and position = {from}
+                 and generation = ({generations}::bigint[])[array_position({names}, projection)]
+             order by projection for update"
         ),
     );
     statement.part("ok", format_args!("select 1 as ok where (select count(*) from mine) = cardinality({names})"));
