@@ -1,5 +1,6 @@
 //! What the platform's founder sees and does: every business, as a whole and from outside.
 
+mod projections;
 mod records;
 mod stats;
 
@@ -48,6 +49,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(read, change))
         .routes(routes!(suspend))
         .routes(routes!(reactivate))
+        .merge(projections::router())
         .merge(records::router())
         .merge(stats::router())
 }

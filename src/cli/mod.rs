@@ -5,6 +5,7 @@ mod data;
 mod doctor;
 mod legacy;
 mod openapi;
+mod projections;
 mod samples;
 mod serve;
 mod telemetry;
@@ -66,6 +67,11 @@ enum Command {
         #[command(subcommand)]
         command: legacy::LegacyCommand,
     },
+    /// Look after the read models: where they are, whether they are right, and making them anew from the log.
+    Projections {
+        #[command(subcommand)]
+        command: projections::ProjectionsCommand,
+    },
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -79,6 +85,7 @@ pub async fn run() -> ExitCode {
         Command::Doctor { format } => doctor::run(&data, format).await,
         Command::Samples => samples::run(&data).await,
         Command::Legacy { command } => legacy::run(&data, command).await,
+        Command::Projections { command } => projections::run(&data, command).await,
         Command::Openapi => openapi::run(),
     };
     match done {

@@ -7,6 +7,7 @@
 //! Nothing is ever half done: the new tables lie in a schema of their own, under the names that they will have, and
 //! are thrown away by the next rebuild, or the next start of the server, if the process ends before the exchange.
 
+mod overview;
 mod record;
 mod switch;
 mod tables;
@@ -17,7 +18,8 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-pub use record::{Record, State, latest, list};
+pub use overview::{Overview, overview};
+pub use record::{Record, State, latest, list, read};
 
 use super::copy::Output;
 use super::replay::{Folding, Replayable, ReplayError, Settings, all, named, read_ahead};
@@ -323,20 +325,26 @@ pub async fn rebuild(
 /// # Errors
 /// The database's.
 pub async fn clean_up(cell: &Cell, clock: &Clock) -> sqlx::Result<()> {
-    let place = place(cell);
+    let unfinished: Vec<String> =
+        sqlx::query_scalar("select distinct projection from projection_rebuilds where finished_at is null")
+            .fetch_all(&cell.replayer)
+            .await?;
+    let left: Vec<String> = sqlx::query_scalar(
+        "select distinct relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where nspname in ($1, $2) and relkind = 'r'",
+    )
+    .bind(cell.rebuild_schema())
+    .bind(cell.replaced_schema())
+    .fetch_all(&cell.replayer)
+    .await?;
+    if unfinished.is_empty() && left.is_empty() {
+        return Ok(());
+    }
     let mut owner = cell.owner.acquire().await?;
     for projection in all() {
-        let mut left = false;
-        for table in projection.tables {
-            left |= place.has_leftovers(&mut owner, table.name).await?;
-        }
-        let unfinished: bool = sqlx::query_scalar(
-            "select exists (select from projection_rebuilds where projection = $1 and finished_at is null)",
-        )
-        .bind(projection.name)
-        .fetch_one(&cell.replayer)
-        .await?;
-        if (left || unfinished) && lock(&mut owner, cell, &projection).await? {
+        let is_left = projection.tables.iter().any(|table| left.iter().any(|left| left == table.name));
+        let is_unfinished = unfinished.iter().any(|name| name == projection.name);
+        if (is_left || is_unfinished) && lock(&mut owner, cell, &projection).await? {
             let cleaned = clean(&mut owner, cell, clock, &projection).await;
             unlock(&mut owner, cell, &projection).await?;
             cleaned?;

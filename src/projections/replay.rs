@@ -109,7 +109,7 @@ impl Settings {
 
 /// A replay's fold, whatever the rows.
 #[async_trait]
-pub(super) trait Folding: Send {
+pub(super) trait Folding: Send + Sync {
     /// Takes some facts, in order. Once [`settle`](Self::settle) was called, the tables have everything afterwards, and
     /// all of it is written through the same connection: a transaction that is rolled back takes it back.
     async fn fold(&mut self, facts: &[Fact], output: &mut Output) -> Result<(), ReplayError>;

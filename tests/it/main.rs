@@ -26,5 +26,6 @@ mod log;
 mod passwords;
 mod people;
 mod postgres;
+mod rebuild;
 mod walk;
 mod world;

@@ -78,6 +78,18 @@ pub async fn list(pool: &PgPool, projection: &str, limit: i64) -> sqlx::Result<V
     .await
 }
 
+/// One rebuild of a projection.
+///
+/// # Errors
+/// The database's.
+pub async fn read(pool: &PgPool, projection: &str, id: Uuid) -> sqlx::Result<Option<Record>> {
+    sqlx::query_as("select * from projection_rebuilds where projection = $1 and rebuild_id = $2")
+        .bind(projection)
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+}
+
 /// The last rebuild of each projection.
 ///
 /// # Errors

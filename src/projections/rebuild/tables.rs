@@ -164,19 +164,6 @@ impl Place {
         Ok(())
     }
 
-    /// Whether there is something to throw away.
-    pub(super) async fn has_leftovers(&self, owner: &mut PgConnection, table: &str) -> sqlx::Result<bool> {
-        sqlx::query_scalar(
-            "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                            where n.nspname in ($1, $2) and c.relname = $3)",
-        )
-        .bind(&self.side)
-        .bind(&self.replaced)
-        .bind(table)
-        .fetch_one(owner)
-        .await
-    }
-
     /// Whether this account owns the live table and may make tables beside it.
     pub(super) async fn is_ours(&self, owner: &mut PgConnection, table: &str) -> sqlx::Result<bool> {
         sqlx::query_scalar(

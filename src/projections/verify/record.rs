@@ -1,6 +1,6 @@
 //! What is remembered of verifications: what each found, and what of that still stands.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
@@ -146,14 +146,27 @@ pub async fn standing(pool: &PgPool) -> sqlx::Result<Vec<Standing>> {
     .await
 }
 
-/// Forgets verifications that began before `then`, unless their differences stand.
+/// Days for which it is remembered what a verification found: its rows may hold personal data.
+const REMEMBERED: TimeDelta = TimeDelta::days(30);
+/// A verification that has run for longer has lost its process.
+const LONGEST: TimeDelta = TimeDelta::days(1);
+
+/// Forgets old verifications, unless their differences stand, and ends those whose process has ended.
 ///
 /// # Errors
 /// The database's.
-pub async fn tidy(pool: &PgPool, then: DateTime<Utc>) -> sqlx::Result<()> {
+pub async fn tidy(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query(
+        "update projection_verifications set state = 'failed', finished_at = $1, error = 'its process ended'
+         where state = 'running' and started_at < $2",
+    )
+    .bind(now)
+    .bind(now - LONGEST)
+    .execute(pool)
+    .await?;
     let standing: Vec<String> = standing(pool).await?.into_iter().map(|standing| standing.projection).collect();
     sqlx::query("delete from projection_verifications where started_at < $1 and projection <> all($2)")
-        .bind(then)
+        .bind(now - REMEMBERED)
         .bind(standing)
         .execute(pool)
         .await

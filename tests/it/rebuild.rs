@@ -1,0 +1,470 @@
+//! Read models that can be thrown away: made anew beside the live ones, compared with the log row by row.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use devhub::aggregates::ids::TenantId;
+use devhub::event_store::Cell;
+use devhub::projections::rebuild::{self, Rebuild, RebuildError, Rebuilt};
+use devhub::projections::replay;
+use devhub::projections::verify::{self, Kind, Scope};
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+use crate::world::{Client, World};
+
+const PATH: &str = "/api/admin/projections";
+
+fn cell(world: &World) -> &Cell {
+    world.app.database.cell_of(TenantId::Platform)
+}
+
+/// The account that owns the tables.
+async fn owner(world: &World) -> PgConnection {
+    let mut connection = PgConnection::connect(&world.url).await.unwrap();
+    connection.execute("set search_path = cell_000").await.unwrap();
+    connection
+}
+
+/// A business with a little of everything.
+async fn busy(world: &World, name: &str) -> Client {
+    let owner = world.business(name).await;
+    for lead in 0..3 {
+        let value = json!({"amount": "1500.50", "currency": "USD"});
+        let lead = json!({"name": format!("Grace {lead}"), "company": "Navy", "estimated_value": value,
+            "address": {"line1": "1 Main Street", "city": "Arlington", "country": "US"}});
+        owner.post("/api/leads", lead).await.created();
+    }
+    owner.patch("/api/leads/LED-000", json!({"source": "referral", "job_title": "Admiral \"G\""})).await.ok();
+    owner.post("/api/leads/LED-000/interactions", json!({"type": "call", "subject": "Hello"})).await.created();
+    owner.act("/api/leads/LED-000/convert").await.ok();
+    owner.delete("/api/leads/LED-001").await.ok();
+    owner.post("/api/customers", json!({"company": "ACME", "email": "a@acme.test"})).await.created();
+    owner.post("/api/customers/CUS-001/notes", json!({"content": "Careful"})).await.created();
+    owner.post("/api/projects", json!({"name": "Moon", "customer_ids": ["CUS-001"]})).await.created();
+    let amount = json!({"amount": "100", "currency": "USD"});
+    owner.post("/api/invoices", json!({"customer_id": "CUS-001", "amount": amount})).await.created();
+    owner.employee("bo", "sales").await;
+    owner
+}
+
+async fn rebuild(world: &World, projection: &str, tenant: Option<TenantId>) -> Rebuilt {
+    rebuild::rebuild(cell(world), &world.clock, projection, tenant).await.unwrap()
+}
+
+async fn verify(world: &World, projection: &str) -> verify::Record {
+    verify::verify(cell(world), &world.clock, projection, Scope::default()).await.unwrap()
+}
+
+/// Every row of a projection's tables, as text.
+async fn rows(world: &World, projection: &str) -> Vec<String> {
+    let mut connection = owner(world).await;
+    let mut all = Vec::new();
+    for table in replay::named(projection).unwrap().tables {
+        let select = format!("select t::text from {} t order by 1", table.name);
+        let rows: Vec<String> = sqlx::query_scalar(&select).fetch_all(&mut connection).await.unwrap();
+        all.extend(rows.into_iter().map(|row| format!("{} {row}", table.name)));
+    }
+    all
+}
+
+/// What the catalogue says of the tables of a projection: what a dump would.
+async fn catalogue(world: &World, projection: &str) -> Vec<String> {
+    let mut connection = owner(world).await;
+    let mut lines = Vec::new();
+    for table in replay::named(projection).unwrap().tables {
+        for query in [
+            "select format('%s %s %s %s %s %s', relname, relowner, relrowsecurity, relforcerowsecurity, relacl, reloptions)
+             from pg_class where oid = $1::regclass",
+            "select format('%s %s %s %s %s %s', attnum, attname, format_type(atttypid, atttypmod), attnotnull,
+                           attgenerated, pg_get_expr(adbin, adrelid))
+             from pg_attribute a left join pg_attrdef d on adrelid = attrelid and adnum = attnum
+             where attrelid = $1::regclass and attnum > 0 order by attnum",
+            "select indexdef from pg_indexes where (schemaname || '.' || tablename)::regclass = $1::regclass order by 1",
+            "select format('%s %s', conname, pg_get_constraintdef(oid)) from pg_constraint
+             where conrelid = $1::regclass order by 1",
+            "select format('%s %s %s %s %s %s', policyname, permissive, roles, cmd, qual, with_check) from pg_policies
+             where (schemaname || '.' || tablename)::regclass = $1::regclass order by 1",
+        ] {
+            let name = format!("cell_000.{}", table.name);
+            let found: Vec<String> = sqlx::query_scalar(query).bind(name).fetch_all(&mut connection).await.unwrap();
+            lines.extend(found.into_iter().map(|line| format!("{}: {line}", table.name)));
+        }
+    }
+    assert!(lines.len() > 10, "{lines:?}");
+    lines
+}
+
+/// What lies in the schemas beside the cell.
+async fn left_behind(world: &World) -> Vec<String> {
+    sqlx::query_scalar(
+        "select nspname || '.' || relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where nspname in ('cell_000_rebuild', 'cell_000_replaced') order by 1",
+    )
+    .fetch_all(&mut owner(world).await)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn every_read_model_is_made_anew_as_it_was() {
+    let world = World::start().await;
+    busy(&world, "ACME").await;
+    busy(&world, "Other").await;
+    world.caught_up().await;
+    for projection in replay::all() {
+        let name = projection.name;
+        let before = (rows(&world, name).await, catalogue(&world, name).await);
+        assert!(before.0.len() > 1, "{name}");
+        let rebuilt = rebuild(&world, name, None).await;
+        assert_eq!(rebuilt.rows, before.0.len() as u64, "{name}");
+        let after = (rows(&world, name).await, catalogue(&world, name).await);
+        assert_eq!(before, after, "{name}");
+        let verified = verify(&world, name).await;
+        assert_eq!((verified.differences, verified.rows), (0, before.0.len() as i64), "{name}: {:?}", verified.found);
+    }
+    assert_eq!(left_behind(&world).await, [""; 0]);
+    // And the projector goes on with what it finds.
+    let more = busy(&world, "More").await;
+    more.get("/api/leads/LED-002").await.ok();
+    for projection in replay::all() {
+        assert_eq!(verify(&world, projection.name).await.differences, 0, "{}", projection.name);
+    }
+}
+
+#[tokio::test]
+async fn a_read_model_that_is_wrong_is_right_after_a_rebuild_for_the_projector_too() {
+    let world = World::start().await;
+    let acme = busy(&world, "ACME").await;
+    world.caught_up().await;
+    let mut connection = owner(&world).await;
+    connection.execute("update leads set company = 'Wrong' where id = 'LED-002'").await.unwrap();
+    connection.execute("delete from lead_versions where id = 'LED-002'").await.unwrap();
+    rebuild(&world, "leads", None).await;
+    assert_eq!(acme.get("/api/leads/LED-002").await.ok()["company"], "Navy");
+    acme.patch("/api/leads/LED-002", json!({"job_title": "Admiral"})).await.ok();
+    assert_eq!(acme.get("/api/leads/LED-002").await.ok()["company"], "Navy");
+    assert_eq!(verify(&world, "leads").await.differences, 0);
+    let listed = world.founder().await.get(&format!("{PATH}/leads")).await.ok();
+    assert_eq!((&listed["generation"], &listed["rebuild"]["state"]), (&json!(1), &json!("done")));
+}
+
+/// A client that changes its own record and reads it, until it is told to stop: how often it did.
+async fn write_and_read(client: Client, lead: String, stop: Arc<AtomicBool>) -> u32 {
+    let path = format!("/api/leads/{lead}");
+    let (mut seen, mut rounds) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let title = format!("Round {rounds}");
+        let written = client.patch(&path, json!({"job_title": title})).await.ok()["version"].as_i64().unwrap();
+        for _ in 0..2 {
+            let read = client.get(&path).await.ok();
+            let version = read["version"].as_i64().unwrap();
+            assert!(version >= seen && version >= written, "{lead} went back from {seen} to {version}");
+            assert_eq!(read["job_title"], title, "{lead} does not show what was written");
+            seen = version;
+        }
+        assert_eq!(client.get("/api/leads?limit=1&count=exact").await.ok()["page"]["total"], 16);
+        rounds += 1;
+    }
+    rounds
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_notices_a_rebuild() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let mut leads = Vec::new();
+    for number in 0..16 {
+        leads.push(acme.post("/api/leads", json!({"name": format!("Lead {number}")})).await.created());
+    }
+    let before = catalogue(&world, "leads").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> =
+        leads.into_iter().map(|lead| tokio::spawn(write_and_read(acme.clone(), lead, Arc::clone(&stop)))).collect();
+    for _ in 0..3 {
+        rebuild(&world, "leads", None).await;
+        rebuild(&world, "leads", Some(acme.tenant.as_ref().unwrap().parse().unwrap())).await;
+        rebuild(&world, "activity", None).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
+    world.caught_up().await;
+    assert_eq!(catalogue(&world, "leads").await, before);
+    for projection in ["leads", "activity"] {
+        let verified = verify(&world, projection).await;
+        assert_eq!(verified.differences, 0, "{projection}: {:?}", verified.found);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_into_memory_are_put_aside_and_taken_back() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    for number in 0..12 {
+        acme.post("/api/leads", json!({"name": format!("Lead {number}")})).await.created();
+    }
+    for round in 0..3 {
+        for number in 0..12 {
+            let path = format!("/api/leads/LED-{number:03}");
+            acme.patch(&path, json!({"job_title": format!("Round {round}")})).await.ok();
+        }
+    }
+    world.caught_up().await;
+    let before = rows(&world, "leads").await;
+    let rebuild = Rebuild::begin(cell(&world), &world.clock, "leads", None).await.unwrap();
+    rebuild.keeping(2).run(|_| {}).await.unwrap();
+    assert_eq!(rows(&world, "leads").await, before);
+}
+
+#[tokio::test]
+async fn one_business_is_made_anew_and_the_others_stay_untouched() {
+    let world = World::start().await;
+    let (acme, other) = (busy(&world, "ACME").await, busy(&world, "Other").await);
+    world.caught_up().await;
+    let mut connection = owner(&world).await;
+    let (acme, other): (String, String) = (acme.tenant.unwrap(), other.tenant.unwrap());
+    for projection in replay::all() {
+        let before = rows(&world, projection.name).await;
+        for table in projection.tables {
+            let tamper = match projection.name {
+                "activity" => format!("update activity set actor = 'nobody' where tenant_id = '{acme}'"),
+                _ => format!("update {} set version = version + 100 where tenant_id = '{acme}'", table.name),
+            };
+            connection.execute(&*tamper).await.unwrap();
+        }
+        // Where a row lies says whether it was written again.
+        let places = format!(
+            "select t.ctid::text || t.xmin::text || t::text from {} t where tenant_id = '{other}' order by 1",
+            projection.tables.last().unwrap().name
+        );
+        let theirs: Vec<String> = sqlx::query_scalar(&places).fetch_all(&mut connection).await.unwrap();
+        rebuild(&world, projection.name, Some(acme.parse().unwrap())).await;
+        assert_eq!(rows(&world, projection.name).await, before, "{}", projection.name);
+        let now: Vec<String> = sqlx::query_scalar(&places).fetch_all(&mut connection).await.unwrap();
+        assert_eq!(now, theirs, "{}", projection.name);
+        assert_eq!(verify(&world, projection.name).await.differences, 0);
+    }
+    assert_eq!(left_behind(&world).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_rebuild_that_dies_leaves_the_old_rows_and_the_next_one_works() {
+    let world = World::start().await;
+    let acme = busy(&world, "ACME").await;
+    world.caught_up().await;
+    let before = rows(&world, "leads").await;
+    for state in ["replaying", "indexing", "catching_up", "switching"] {
+        let rebuild = Rebuild::begin(cell(&world), &world.clock, "leads", None).await.unwrap();
+        let id = rebuild.record().rebuild_id;
+        // Whoever looks at its progress in that state never comes back: the process might as well have been killed.
+        let (reached, mut at) = tokio::sync::mpsc::unbounded_channel();
+        let task = tokio::spawn(rebuild.run(move |record| {
+            let _ = reached.send(record.state.clone());
+        }));
+        if state != "replaying" {
+            while let Some(reached) = at.recv().await {
+                if reached == state || reached == "done" {
+                    break;
+                }
+            }
+        }
+        task.abort();
+        let ended = task.await;
+        assert_eq!(acme.get("/api/leads/LED-002").await.ok()["company"], "Navy");
+        // Another server starts on what is left.
+        let second = world.second_server().await;
+        let found = rebuild::read(&cell(&second).founder, "leads", id).await.unwrap().unwrap();
+        if ended.is_err() {
+            assert!(["abandoned", "done"].contains(&found.state.as_str()), "{state}: {found:?}");
+        }
+        assert_eq!(rows(&world, "leads").await, before, "{state}");
+    }
+    // The session of one that was ended may live a little longer than its task.
+    let rebuilt = loop {
+        match rebuild::rebuild(cell(&world), &world.clock, "leads", None).await {
+            Err(RebuildError::Busy(_)) => tokio::task::yield_now().await,
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(rebuilt.rows, before.len() as u64);
+    assert_eq!(rows(&world, "leads").await, before);
+    assert_eq!(left_behind(&world).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn one_rebuild_of_a_read_model_runs_at_a_time() {
+    let world = World::start().await;
+    let founder = world.founder().await;
+    let running = Rebuild::begin(cell(&world), &world.clock, "leads", None).await.unwrap();
+    let refused = founder.act(&format!("{PATH}/leads/rebuild")).await.problem(409, "conflict");
+    assert_eq!(refused["rule"], "one_rebuild_at_a_time");
+    rebuild(&world, "customers", None).await;
+    running.run(|_| {}).await.unwrap();
+    founder.act(&format!("{PATH}/leads/rebuild")).await.expect(202);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_folded_stops_the_rebuild_and_the_old_rows_stay() {
+    let world = World::start().await;
+    let acme = busy(&world, "ACME").await;
+    world.caught_up().await;
+    let mut connection = owner(&world).await;
+    let spoilt: i64 = sqlx::query(
+        "update events set payload = '{\"Nonsense\": {}}' where aggregate_type = 'Lead' and sequence = 2
+         and aggregate_id like '%LED-000' returning position",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap()
+    .get(0);
+    let error = rebuild::rebuild(cell(&world), &world.clock, "leads", None).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("event {spoilt} ")), "{error}");
+    acme.get("/api/leads/LED-000").await.ok();
+    assert_eq!(left_behind(&world).await, [""; 0]);
+    let last = world.founder().await.get(&format!("{PATH}/leads")).await.ok()["rebuild"].clone();
+    assert_eq!(last["state"], "failed");
+    assert!(last["error"].as_str().unwrap().contains("is not understood"), "{last}");
+}
+
+#[tokio::test]
+async fn tables_that_are_changed_by_hand_are_copied_with_the_change_and_views_are_named() {
+    let world = World::start().await;
+    busy(&world, "ACME").await;
+    world.caught_up().await;
+    let mut connection = owner(&world).await;
+    connection
+        .execute(
+            "create index leads_by_hand on leads (tenant_id, lower(name)) where stage <> 'new';
+             alter table leads set (fillfactor = 80);
+             alter table leads add constraint leads_score check (score between 0 and 100);
+             grant update (name), select on leads to devhub_platform;
+             comment on table leads is 'It''s ours';
+             create policy nobody on leads as restrictive for update to public using (false) with check (false);",
+        )
+        .await
+        .unwrap();
+    let before = catalogue(&world, "leads").await;
+    rebuild(&world, "leads", None).await;
+    assert_eq!(catalogue(&world, "leads").await, before);
+    connection.execute("create view open_leads as select * from leads").await.unwrap();
+    let error = rebuild::rebuild(cell(&world), &world.clock, "leads", None).await.unwrap_err();
+    assert!(matches!(&error, RebuildError::Views(views) if views.ends_with("open_leads")), "{error}");
+}
+
+#[tokio::test]
+async fn verify_names_what_is_wrong_with_its_columns_and_values() {
+    let world = World::start().await;
+    let acme = busy(&world, "ACME").await;
+    let tenant = acme.tenant.clone().unwrap();
+    world.caught_up().await;
+    let mut connection = owner(&world).await;
+    for tampering in [
+        "update leads set company = 'Wrong', score = 3 where id = 'LED-002'",
+        "delete from lead_versions where id = 'LED-000' and recorded_to < 'infinity'
+            and position = (select min(position) from lead_versions where id = 'LED-000')",
+        "insert into leads (tenant_id, id, version, name, source, stage, qualification, stage_changed_at, created_at,
+             updated_at, position, occurred_from, recorded_from)
+         select tenant_id, 'LED-999', version, name, source, stage, qualification, stage_changed_at, created_at,
+             updated_at, position, occurred_from, recorded_from from leads where id = 'LED-002'",
+    ] {
+        assert_eq!(connection.execute(tampering).await.unwrap().rows_affected(), 1, "{tampering}");
+    }
+    let verified = verify(&world, "leads").await;
+    assert_eq!(verified.differences, 3);
+    let found: Vec<_> = verified.found.iter().map(|d| (d.table.as_str(), d.id.as_str(), d.kind)).collect();
+    assert_eq!(
+        found,
+        [
+            ("leads", "LED-002", Kind::Differs),
+            ("leads", "LED-999", Kind::Unexpected),
+            ("lead_versions", "LED-000", Kind::Missing),
+        ]
+    );
+    assert!(verified.found.iter().all(|difference| difference.tenant_id == tenant && difference.position > Some(0)));
+    let columns: Vec<_> =
+        verified.found[0].columns.iter().map(|c| (c.column.as_str(), c.live.clone(), c.replayed.clone())).collect();
+    assert_eq!(columns, [("company", json!("Wrong"), json!("Navy")), ("score", json!(3), Value::Null)]);
+
+    // The same over HTTP, and in what operators look at.
+    let founder = world.founder().await;
+    let asked = founder.post(&format!("{PATH}/leads/verify"), json!({"tenant_id": tenant, "sample": 50})).await.ok();
+    assert_eq!((&asked["differences"], &asked["state"]), (&json!(3), &json!("done")), "{asked}");
+    assert_eq!(asked["found"][0]["columns"][0], json!({"column": "company", "live": "Wrong", "replayed": "Navy"}));
+    let again = format!("{PATH}/leads/verifications/{}", asked["verification_id"].as_str().unwrap());
+    assert_eq!(founder.get(&again).await.ok(), asked);
+    let ready = founder.anonymous().get("/health/ready").await.ok();
+    assert_eq!((&ready["status"], &ready["differing"][0]["projection"]), (&json!("degraded"), &json!("leads")));
+    let metrics = founder.anonymous().get("/metrics").await.text;
+    assert!(metrics.contains("projection_verify_rows{projection=\"leads\"}"), "{metrics}");
+
+    // A sample of what is right takes nothing back; a rebuild does.
+    let other = world.business("Other").await.tenant.unwrap();
+    founder.post(&format!("{PATH}/leads/verify"), json!({"tenant_id": other})).await.ok();
+    assert_eq!(founder.get(&format!("{PATH}/leads")).await.ok()["differences"], 3);
+    rebuild(&world, "leads", None).await;
+    assert_eq!(founder.anonymous().get("/health/ready").await.ok()["status"], "ok");
+    assert_eq!(verify(&world, "leads").await.differences, 0);
+}
+
+#[tokio::test]
+async fn every_night_a_sample_of_each_read_model_is_verified_once_whichever_server_does_it() {
+    let world = World::start().await;
+    busy(&world, "ACME").await;
+    world.caught_up().await;
+    owner(&world).await.execute("update leads set company = 'Wrong' where id = 'LED-002'").await.unwrap();
+    let other = world.second_server().await;
+    let (one, two) = tokio::join!(
+        verify::run_if_due(cell(&world), &world.clock),
+        verify::run_if_due(cell(&other), &other.clock)
+    );
+    let mut done: Vec<_> = one.unwrap().into_iter().chain(two.unwrap()).collect();
+    done.sort_by_key(|record| record.projection.clone());
+    let mut names: Vec<_> = replay::all().iter().map(|projection| projection.name).collect();
+    names.sort_unstable();
+    assert_eq!(done.iter().map(|record| record.projection.as_str()).collect::<Vec<_>>(), names);
+    for record in &done {
+        assert_eq!(record.differences, i64::from(record.projection == "leads"), "{record:?}");
+        assert!(record.rows > 0 && record.sample == Some(verify::SAMPLE.into()), "{record:?}");
+    }
+    assert!(verify::run_if_due(cell(&world), &world.clock).await.unwrap().is_empty());
+    world.clock.advance(Duration::from_secs(24 * 3600));
+    assert_eq!(verify::run_if_due(cell(&world), &world.clock).await.unwrap().len(), names.len());
+}
+
+#[tokio::test]
+async fn the_founder_rebuilds_over_http_and_looks_how_far_it_is() {
+    let world = World::start().await;
+    let acme = busy(&world, "ACME").await;
+    let founder = world.founder().await;
+    let listed = founder.get(PATH).await.ok();
+    let names: Vec<_> = listed["data"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, replay::all().iter().map(|projection| projection.name).collect::<Vec<_>>());
+    let body = json!({"tenant_id": acme.tenant});
+    let begun = founder.post(&format!("{PATH}/leads/rebuild"), body).await;
+    let address = begun.header("location").unwrap().to_owned();
+    assert_eq!(begun.expect(202)["tenant_id"], json!(acme.tenant));
+    let ended = loop {
+        let now = founder.get(&address).await.ok();
+        if !now["finished_at"].is_null() {
+            break now;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((&ended["state"], &ended["error"]), (&json!("done"), &Value::Null));
+    assert_eq!(founder.get(&format!("{PATH}/leads/rebuilds")).await.ok()["data"], json!([ended]));
+
+    founder.get(&format!("{PATH}/nothing")).await.problem(404, "not_found");
+    founder.get(&format!("{PATH}/leads/rebuilds/x")).await.problem(404, "not_found");
+    founder.act(&format!("{PATH}/nothing/rebuild")).await.problem(404, "not_found");
+    founder.post(&format!("{PATH}/leads/rebuild"), json!({"tenant": "TNT-001"})).await.problem(400, "unknown_parameter");
+    founder
+        .post(&format!("{PATH}/leads/verify"), json!({"tenant_id": "TNT-999"}))
+        .await
+        .problem(422, "validation_failed");
+    founder.post(&format!("{PATH}/leads/verify"), json!({"sample": 0})).await.problem(422, "validation_failed");
+    let refused = acme.act(&format!("{PATH}/leads/rebuild")).await.problem(403, "permission_denied");
+    assert_eq!(refused["permission"], "platform:admin");
+}
