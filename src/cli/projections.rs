@@ -81,12 +81,7 @@ pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) ->
     done
 }
 
-async fn list(
-    data: &Data,
-    settings: &DataSettings,
-    name: Option<String>,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
+async fn list(data: &Data, settings: &DataSettings, name: Option<String>, output: &Output) -> anyhow::Result<ExitCode> {
     let cell = async |app: &crate::api::App| Ok(rebuild::overview(app.database.cell_of(TenantId::Platform)).await?);
     let mut all: Vec<Overview> = data.work(settings, cell).await?;
     if let Some(name) = name {

@@ -102,8 +102,8 @@ pub struct Cell {
     pub sign_in: PgPool,
     /// Reads the log and writes read models at leisure, for rebuilds and verifications.
     pub replayer: PgPool,
-    /// The account of the URL itself, which owns the tables: it makes read models anew. Under forced row-level
-    /// security it sees no rows of the live ones.
+    /// The account of the URL itself, which owns the tables: it makes read models anew. Whether it sees rows of the
+    /// live ones depends on what it inherits of the roles; nothing relies on that.
     pub owner: PgPool,
 }
 

@@ -81,6 +81,8 @@ pub enum Whose {
     Aggregates(Vec<String>),
     /// Those that stand at these positions of the cell's log.
     At(Vec<i64>),
+    /// Those that stand at these places of their tenants' histories.
+    Told(Vec<(TenantId, i64)>),
 }
 
 /// Which events are read again.
@@ -99,7 +101,7 @@ impl Selection {
     fn order(&self) -> &'static str {
         match self.whose {
             Whose::Tenant(_) => "tenant_position",
-            Whose::Everybody | Whose::Aggregates(_) | Whose::At(_) => "position",
+            Whose::Everybody | Whose::Aggregates(_) | Whose::At(_) | Whose::Told(_) => "position",
         }
     }
 
@@ -108,7 +110,7 @@ impl Selection {
     pub fn place(&self, recorded: &Recorded) -> i64 {
         match self.whose {
             Whose::Tenant(_) => recorded.tenant_position,
-            Whose::Everybody | Whose::Aggregates(_) | Whose::At(_) => recorded.position,
+            Whose::Everybody | Whose::Aggregates(_) | Whose::At(_) | Whose::Told(_) => recorded.position,
         }
     }
 
@@ -142,6 +144,7 @@ impl Selection {
             Whose::Tenant(_) => "and tenant_id = $4",
             Whose::Aggregates(_) => "and aggregate_id = any($4)",
             Whose::At(_) => "and position = any($4)",
+            Whose::Told(_) => "and (tenant_id, tenant_position) in (select * from unnest($4::text[], $5::bigint[]))",
         };
         // The types are not to choose the index: the order is.
         format!(
@@ -166,6 +169,11 @@ impl Selection {
             Whose::Tenant(tenant) => query.bind(tenant.to_string()),
             Whose::Aggregates(ids) => query.bind(ids),
             Whose::At(positions) => query.bind(positions),
+            Whose::Told(places) => {
+                let (tenants, places): (Vec<String>, Vec<i64>) =
+                    places.iter().map(|(tenant, place)| (tenant.to_string(), *place)).unzip();
+                query.bind(tenants).bind(places)
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub use overview::{Overview, overview};
 pub use record::{Record, State, latest, list, read};
 
 use super::copy::Output;
-use super::replay::{Folding, Replayable, ReplayError, Settings, all, named, read_ahead};
+use super::replay::{Folding, ReplayError, Replayable, Settings, all, named, read_ahead};
 use crate::aggregates::ids::TenantId;
 use crate::clock::{Clock, new_event_id};
 use crate::event_store::Cell;
@@ -52,7 +52,9 @@ pub enum RebuildError {
     )]
     NotOwner,
     /// There are views on it.
-    #[error("the views {0} are on the tables of this projection and would go on showing what is replaced; drop them first")]
+    #[error(
+        "the views {0} are on the tables of this projection and would go on showing what is replaced; drop them first"
+    )]
     Views(String),
     /// The new tables did not become like the live ones.
     #[error("the new tables are not like the live ones: {0}")]
@@ -267,7 +269,12 @@ impl Rebuild {
     ///
     /// An event that the projection refuses ends the rebuild here, with the event's name; what it is told of as
     /// refused, and holds up nobody else, is decided where facts are made of entries, for the projector as for this.
-    async fn replay(&mut self, at: i64, end: i64, watch: &(impl Fn(&Record) + Send + Sync)) -> Result<(), RebuildError> {
+    async fn replay(
+        &mut self,
+        at: i64,
+        end: i64,
+        watch: &(impl Fn(&Record) + Send + Sync),
+    ) -> Result<(), RebuildError> {
         let mut chunks = read_ahead(self.cell.replayer.clone(), self.selection.clone(), at, end);
         while let Some(chunk) = chunks.recv().await {
             let chunk = chunk?;

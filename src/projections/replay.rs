@@ -227,7 +227,7 @@ async fn read_windows(
     // What is picked out is read at once, wherever it stands.
     let window = match selection.whose {
         Whose::Everybody | Whose::Tenant(_) => WINDOW,
-        Whose::Aggregates(_) | Whose::At(_) => upto.saturating_sub(after).max(1),
+        Whose::Aggregates(_) | Whose::At(_) | Whose::Told(_) => upto.saturating_sub(after).max(1),
     };
     let statement = selection.statement();
     let mut at = after;

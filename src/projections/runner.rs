@@ -155,8 +155,7 @@ impl Projector {
     ) -> (Projections, JoinHandle<()>) {
         let (progress, watched) = watch::channel(Progress::default());
         let owner = Uuid::from_u128(u128::from_be_bytes(random()));
-        let projector =
-            Self {
+        let projector = Self {
             pool,
             cell,
             clock,

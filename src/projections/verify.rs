@@ -182,7 +182,11 @@ impl Verification {
         record::measure(&self.record);
         let Record { projection, differences, rows, .. } = &self.record;
         if *differences > 0 {
-            tracing::error!(projection, differences, "{projection} differs from the log in {differences} of {rows} rows");
+            tracing::error!(
+                projection,
+                differences,
+                "{projection} differs from the log in {differences} of {rows} rows"
+            );
         }
         Ok(self.record)
     }
@@ -203,14 +207,17 @@ impl Verification {
         self.record.position = position;
         for table in self.projection.tables {
             let name = table.name;
-            let temporary =
-                format!("create temporary table {name} (like {}.{name} including generated) on commit drop", self.cell.name);
+            let temporary = format!(
+                "create temporary table {name} (like {}.{name} including generated) on commit drop",
+                self.cell.name
+            );
             connection.execute(&*temporary).await?;
         }
         let picked = match self.scope.sample {
-            Some(entities) => {
-                Some(sample::pick(&mut connection, &self.cell, &self.projection, self.scope.tenant, entities, position).await?)
-            }
+            Some(entities) => Some(
+                sample::pick(&mut connection, &self.cell, &self.projection, self.scope.tenant, entities, position)
+                    .await?,
+            ),
             None => None,
         };
         let mut output = Output::new(connection);
@@ -221,9 +228,15 @@ impl Verification {
         }
         let mut found = Vec::new();
         for table in self.projection.tables {
-            let compared =
-                compare::compare(connection, &self.cell, table, self.scope.tenant, picked.is_some(), TOLD - found.len())
-                    .await?;
+            let compared = compare::compare(
+                connection,
+                &self.cell,
+                table,
+                self.scope.tenant,
+                picked.is_some(),
+                TOLD - found.len(),
+            )
+            .await?;
             self.record.differences += compared.differences;
             self.record.rows += compared.rows;
             found.extend(compared.found);
@@ -271,7 +284,10 @@ impl Verification {
                 let tenants: HashSet<TenantId> = picked.iter().map(|(tenant, _)| *tenant).collect();
                 tenants.into_iter().map(Whose::Tenant).collect()
             }
-            MadeOf::OneEvent => vec![Whose::At(picked.iter().filter_map(|(_, at)| at.parse().ok()).collect())],
+            MadeOf::OneEvent => {
+                let places = picked.iter().filter_map(|(tenant, place)| Some((*tenant, place.parse().ok()?)));
+                vec![Whose::Told(places.collect())]
+            }
         }
     }
 }

@@ -4,14 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::http::Method;
+use devhub::access::secrets::MasterKey;
 use devhub::aggregates::ids::TenantId;
-use devhub::event_store::Cell;
+use devhub::api::limits::RateLimits;
+use devhub::clock::Clock;
+use devhub::event_store::{self, Cell};
 use devhub::projections::rebuild::{self, Rebuild, RebuildError, Rebuilt};
 use devhub::projections::replay;
 use devhub::projections::verify::{self, Kind, Scope};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection, Row};
 
+use crate::cluster::{fresh_database, scratch};
 use crate::world::{Client, World};
 
 const PATH: &str = "/api/admin/projections";
@@ -416,10 +424,8 @@ async fn every_night_a_sample_of_each_read_model_is_verified_once_whichever_serv
     world.caught_up().await;
     owner(&world).await.execute("update leads set company = 'Wrong' where id = 'LED-002'").await.unwrap();
     let other = world.second_server().await;
-    let (one, two) = tokio::join!(
-        verify::run_if_due(cell(&world), &world.clock),
-        verify::run_if_due(cell(&other), &other.clock)
-    );
+    let (one, two) =
+        tokio::join!(verify::run_if_due(cell(&world), &world.clock), verify::run_if_due(cell(&other), &other.clock));
     let mut done: Vec<_> = one.unwrap().into_iter().chain(two.unwrap()).collect();
     done.sort_by_key(|record| record.projection.clone());
     let mut names: Vec<_> = replay::all().iter().map(|projection| projection.name).collect();
@@ -459,7 +465,10 @@ async fn the_founder_rebuilds_over_http_and_looks_how_far_it_is() {
     founder.get(&format!("{PATH}/nothing")).await.problem(404, "not_found");
     founder.get(&format!("{PATH}/leads/rebuilds/x")).await.problem(404, "not_found");
     founder.act(&format!("{PATH}/nothing/rebuild")).await.problem(404, "not_found");
-    founder.post(&format!("{PATH}/leads/rebuild"), json!({"tenant": "TNT-001"})).await.problem(400, "unknown_parameter");
+    founder
+        .post(&format!("{PATH}/leads/rebuild"), json!({"tenant": "TNT-001"}))
+        .await
+        .problem(400, "unknown_parameter");
     founder
         .post(&format!("{PATH}/leads/verify"), json!({"tenant_id": "TNT-999"}))
         .await
@@ -467,4 +476,232 @@ async fn the_founder_rebuilds_over_http_and_looks_how_far_it_is() {
     founder.post(&format!("{PATH}/leads/verify"), json!({"sample": 0})).await.problem(422, "validation_failed");
     let refused = acme.act(&format!("{PATH}/leads/rebuild")).await.problem(403, "permission_denied");
     assert_eq!(refused["permission"], "platform:admin");
+}
+
+/// A moment at which a rebuild is killed: what holds it up there, and how it is known that it has come there.
+const MOMENTS: [(&str, &str); 4] = [
+    // before there is anything beside
+    ("lock table leads in access exclusive mode", "waiting"),
+    // while it replays
+    ("lock table events in access exclusive mode", "waiting"),
+    // before the projector has to wait for it
+    ("lock table leads in row exclusive mode", "switching"),
+    // in the transaction that exchanges the tables
+    ("lock table lead_versions in access share mode", "switching"),
+];
+
+#[tokio::test]
+async fn a_process_that_is_killed_at_any_moment_leaves_nothing_of_its_rebuild() {
+    let world = World::start().await;
+    let acme = busy(&world, "ACME").await;
+    world.caught_up().await;
+    let (before, catalogued) = (rows(&world, "leads").await, catalogue(&world, "leads").await);
+    let state = scratch("killed-rebuild");
+    for (holding, moment) in MOMENTS {
+        let mut holder = owner(&world).await;
+        holder.execute("begin").await.unwrap();
+        holder.execute(holding).await.unwrap();
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
+            .args(["projections", "rebuild", "leads", "--format", "json"])
+            .env("DATABASE_URL", &world.url)
+            .env("DEVHUB_STATE_DIR", &state)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut watching = owner(&world).await;
+        let come = "select exists (select from projection_rebuilds where finished_at is null and (state = $1 or
+            $1 = 'waiting' and exists (select from pg_locks l join pg_stat_activity a using (pid)
+                                       where not granted and a.application_name in ('devhub_owner', 'devhub_projector')
+                                         and a.query ~ '^create table|from events.*cardinality')))";
+        while !sqlx::query_scalar::<_, bool>(come).bind(moment).fetch_one(&mut watching).await.unwrap() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it was {moment}, held by {holding}");
+            tokio::task::yield_now().await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        holder.execute("rollback").await.unwrap();
+        assert_eq!(acme.get("/api/leads/LED-002").await.ok()["company"], "Navy");
+        assert_eq!(rows(&world, "leads").await, before, "{holding}");
+        // The server notices that its client is gone, and lets go of the lock.
+        let held = "select exists (select from pg_locks where locktype = 'advisory' and database =
+            (select oid from pg_database where datname = current_database()))";
+        while sqlx::query_scalar::<_, bool>(held).fetch_one(&mut watching).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        // What every server does when it starts.
+        rebuild::clean_up(cell(&world), &world.clock).await.unwrap();
+        assert_eq!(left_behind(&world).await, [""; 0], "{holding}");
+        let last = &rebuild::list(&cell(&world).founder, "leads", 1).await.unwrap()[0];
+        assert_eq!(last.state, "abandoned", "{holding}");
+    }
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
+        .args(["projections", "rebuild", "leads", "--format", "json"])
+        .env("DATABASE_URL", &world.url)
+        .env("DEVHUB_STATE_DIR", &state)
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let rebuilt: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(rebuilt["rows"], json!(before.len()));
+    assert_eq!(rows(&world, "leads").await, before);
+    assert_eq!(catalogue(&world, "leads").await, catalogued);
+}
+
+#[tokio::test]
+async fn the_command_line_tells_differences_by_its_exit_code() {
+    let world = World::start().await;
+    busy(&world, "ACME").await;
+    world.caught_up().await;
+    let state = scratch("projections-cli");
+    let devhub = |arguments: &[&str]| {
+        let ended = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
+            .arg("projections")
+            .args(arguments)
+            .env("DATABASE_URL", &world.url)
+            .env("DEVHUB_STATE_DIR", &state)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (ended.status.code().unwrap(), text(ended.stdout), text(ended.stderr))
+    };
+    let (code, told, _) = devhub(&["verify", "leads"]);
+    assert_eq!(code, 0);
+    assert!(told.starts_with("leads is as the log says: "), "{told}");
+    owner(&world).await.execute("update leads set company = 'Wrong' where id = 'LED-002'").await.unwrap();
+    let (code, told, _) = devhub(&["verify", "leads", "--format", "json"]);
+    assert_eq!(code, 1);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["found"][0]["columns"], json!([{"column": "company", "live": "Wrong", "replayed": "Navy"}]));
+    let (code, told, _) = devhub(&["verify", "leads", "--sample", "100"]);
+    assert_eq!(code, 1);
+    assert!(told.contains("\"Wrong\"") && told.contains("\"Navy\"") && told.contains("LED-002"), "{told}");
+    let (code, told, _) = devhub(&["status", "leads", "--format", "json"]);
+    assert_eq!((code, &serde_json::from_str::<Value>(&told).unwrap()["differences"]), (0, &json!(1)));
+    let (code, told, _) = devhub(&["rebuild", "leads"]);
+    assert_eq!(code, 0);
+    assert!(told.starts_with("leads was made anew up to position "), "{told}");
+    let (code, told, _) = devhub(&["list"]);
+    assert!(code == 0 && told.contains("activity") && told.contains("done"), "{told}");
+    let (code, _, told) = devhub(&["rebuild", "nothing"]);
+    assert!(code == 1 && told.contains("there is no projection nothing"), "{told}");
+}
+
+/// A server whose database belongs to an account that is no superuser and so sees no rows of its own tables.
+async fn owned_by_a_plain_account() -> World {
+    let url = fresh_database("nothing", async |_: &str| Ok::<(), sqlx::Error>(())).await;
+    let mut admin = PgConnection::connect(&url).await.unwrap();
+    // The roles belong to the server, where other tests need them as well.
+    event_store::migrate(&fresh_database("devhub", event_store::migrate).await).await.unwrap();
+    let database: String = sqlx::query_scalar("select current_database()").fetch_one(&mut admin).await.unwrap();
+    let account = format!("{database}_owner");
+    for statement in [
+        format!("create role {account} noinherit"),
+        format!("alter database {database} owner to {account}"),
+        format!(
+            "grant devhub_request, devhub_founder, devhub_appender, devhub_projector, devhub_importer, devhub_platform
+             to {account}"
+        ),
+    ] {
+        admin.execute(&*statement).await.unwrap();
+    }
+    let theirs = format!("{url}&options=-c%20role%3D{account}");
+    event_store::migrate(&theirs).await.unwrap();
+    let clock = Clock::manual("2026-03-02T09:00:00Z".parse().unwrap());
+    let many = 1_000_000.try_into().unwrap();
+    let limits =
+        RateLimits { user_per_minute: many, tenant_per_minute: many, sign_in_per_minute: many, behind_proxy: false };
+    let mut world = World::on(theirs, clock, MasterKey::generate().unwrap(), limits).await;
+    // The test looks at everything.
+    world.url = url;
+    world
+}
+
+#[tokio::test]
+async fn an_account_that_owns_the_tables_and_sees_no_rows_rebuilds_them() {
+    let world = owned_by_a_plain_account().await;
+    let acme = busy(&world, "ACME").await;
+    world.caught_up().await;
+    let unseen: i64 = sqlx::query_scalar("select count(*) from leads").fetch_one(&cell(&world).owner).await.unwrap();
+    assert_eq!(unseen, 0);
+    for projection in replay::all() {
+        let name = projection.name;
+        let before = (rows(&world, name).await, catalogue(&world, name).await);
+        rebuild(&world, name, None).await;
+        rebuild(&world, name, Some(acme.tenant.as_ref().unwrap().parse().unwrap())).await;
+        assert_eq!((rows(&world, name).await, catalogue(&world, name).await), before, "{name}");
+        let verified = verify(&world, name).await;
+        assert_eq!((verified.differences, verified.rows), (0, before.0.len() as i64), "{name}");
+    }
+    acme.patch("/api/leads/LED-002", json!({"job_title": "Admiral"})).await.ok();
+}
+
+/// One step of a business's history. What the rules refuse does not happen.
+fn step() -> impl Strategy<Value = (Method, String, Value)> {
+    let path =
+        |noun: &'static str, prefix: &'static str| (0..4_u32).prop_map(move |n| format!("/api/{noun}/{prefix}-{n:03}"));
+    let post = |path: String, body: Value| (Method::POST, path, body);
+    prop_oneof![
+        3 => "[A-Z][a-z]{1,8}".prop_map(move |name| post("/api/leads".into(), json!({"name": name}))),
+        2 => "[A-Z][a-z]{1,8}".prop_map(move |name| post("/api/customers".into(), json!({"company": name}))),
+        4 => (path("leads", "LED"), "[ -~]{1,12}", any::<bool>()).prop_map(|(path, title, cleared)| {
+            let company = if cleared { Value::Null } else { json!("Navy") };
+            (Method::PATCH, path, json!({"job_title": title, "company": company}))
+        }),
+        2 => (path("leads", "LED"), "[a-z]{3,9}").prop_map(move |(path, subject)| {
+            post(format!("{path}/interactions"), json!({"type": "call", "subject": subject}))
+        }),
+        2 => (path("customers", "CUS"), "[a-z]{3,9}").prop_map(move |(path, subject)| {
+            post(format!("{path}/interactions"), json!({"type": "meeting", "subject": subject}))
+        }),
+        2 => (path("customers", "CUS"), "[ -~]{1,12}").prop_map(move |(path, content)| {
+            post(format!("{path}/notes"), json!({"content": content}))
+        }),
+        1 => (path("notes", "NOT"), "[a-z]{1,9}")
+            .prop_map(|(path, content)| (Method::PATCH, path, json!({"content": content}))),
+        1 => path("leads", "LED").prop_map(move |path| post(format!("{path}/convert"), json!({}))),
+        1 => path("leads", "LED").prop_map(|path| (Method::DELETE, path, Value::Null)),
+        1 => path("leads", "LED").prop_map(move |path| post(format!("{path}/restore"), json!({}))),
+        1 => path("customers", "CUS").prop_map(|path| (Method::DELETE, path, Value::Null)),
+        1 => (path("customers", "CUS"), 0..4_u32).prop_map(move |(path, other)| {
+            post(format!("{path}/merge"), json!({"into": format!("CUS-{other:03}")}))
+        }),
+        1 => (0..4_u32, 1..900_u32).prop_map(move |(customer, amount)| {
+            let amount = json!({"amount": amount.to_string(), "currency": "USD"});
+            post("/api/invoices".into(), json!({"customer_id": format!("CUS-{customer:03}"), "amount": amount}))
+        }),
+        1 => path("invoices", "INV").prop_map(move |path| post(format!("{path}/send"), json!({}))),
+        1 => "[A-Z][a-z]{1,8}".prop_map(move |name| post("/api/projects".into(), json!({"name": name}))),
+    ]
+}
+
+#[tokio::test]
+async fn whatever_happened_a_rebuild_makes_the_rows_that_the_projector_made() {
+    let world = World::start().await;
+    let mut runner = TestRunner::deterministic();
+    let histories = (proptest::collection::vec(step(), 40), 1..6_usize);
+    for number in 0..8 {
+        let (steps, kept) = histories.new_tree(&mut runner).unwrap().current();
+        let business = world.business(&format!("Business {number}")).await;
+        let mut happened = 0;
+        for (method, path, body) in &steps {
+            let body = (!body.is_null()).then(|| body.clone());
+            let answer = business.send(method.clone(), path, &[], body).await;
+            assert!(answer.status.as_u16() < 500, "{method} {path}: {}", answer.text);
+            happened += u32::from(answer.status.is_success());
+            world.clock.advance(Duration::from_secs(1));
+        }
+        assert!(happened > 10, "{steps:?}");
+        world.caught_up().await;
+        let tenant = business.tenant.as_ref().unwrap().parse().unwrap();
+        for projection in replay::all() {
+            let name = projection.name;
+            let before = rows(&world, name).await;
+            let whole = Rebuild::begin(cell(&world), &world.clock, name, None).await.unwrap();
+            whole.keeping(kept).run(|_| {}).await.unwrap();
+            assert_eq!(rows(&world, name).await, before, "{name} after {steps:?}");
+            rebuild(&world, name, Some(tenant)).await;
+            assert_eq!(rows(&world, name).await, before, "{name} of one business after {steps:?}");
+        }
+    }
 }

@@ -59,10 +59,8 @@ pub async fn overview(cell: &Cell) -> sqlx::Result<Vec<Overview>> {
     let mut checkpoints: HashMap<String, Checkpoint> =
         checkpoints.into_iter().map(|at| (at.projection.clone(), at)).collect();
     // After the checkpoints, so that none is ahead of it.
-    let head: i64 = sqlx::query_scalar("select position from cell_head where cell = $1")
-        .bind(&*cell.name)
-        .fetch_one(pool)
-        .await?;
+    let head: i64 =
+        sqlx::query_scalar("select position from cell_head where cell = $1").bind(&*cell.name).fetch_one(pool).await?;
     let mut rebuilds: HashMap<String, Record> =
         record::latest(pool).await?.into_iter().map(|record| (record.projection.clone(), record)).collect();
     let mut verified: HashMap<String, DateTime<Utc>> = verify::latest(pool)

@@ -8,7 +8,16 @@ use uuid::Uuid;
 
 /// How far a rebuild is.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantNames, strum::Display, ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+    strum::Display,
+    ToSchema,
 )]
 #[strum(serialize_all = "snake_case")]
 #[schema(as = ProjectionRebuildState, rename_all = "snake_case")]
@@ -122,11 +131,12 @@ pub(super) async fn begin(pool: &PgPool, record: &Record) -> sqlx::Result<()> {
     .map(drop)
 }
 
+/// What has ended stays as it ended, whatever its process believes.
 pub(super) async fn update(db: impl PgExecutor<'_>, record: &Record) -> sqlx::Result<()> {
     sqlx::query(
         "update projection_rebuilds set state = $2, position = $3, target = $4, rows = $5, updated_at = $6,
              finished_at = $7, error = $8
-         where rebuild_id = $1",
+         where rebuild_id = $1 and finished_at is null",
     )
     .bind(record.rebuild_id)
     .bind(&record.state)

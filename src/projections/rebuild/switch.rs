@@ -152,7 +152,8 @@ impl Rebuild {
         run(owner, first).await?;
         for table in tables {
             let name = table.name;
-            let same = table.key.iter().map(|column| format!("l.{column} = r.{column}")).collect::<Vec<_>>().join(" and ");
+            let same =
+                table.key.iter().map(|column| format!("l.{column} = r.{column}")).collect::<Vec<_>>().join(" and ");
             let differing = format!(
                 "insert into pg_temp.differing select coalesce(l.{entity}, r.{entity})
                  from (select * from {live}.{name} where tenant_id = $1) l full join {side}.{name} r on {same}
@@ -189,11 +190,13 @@ impl Rebuild {
         let projection = self.projection.name;
         let owner = self.output.connection().await?;
         run(owner, "set local role devhub_projector".to_owned()).await?;
-        sqlx::query("update projection_checkpoints set generation = generation + 1, updated_at = $2 where projection = $1")
-            .bind(projection)
-            .bind(now)
-            .execute(&mut *owner)
-            .await?;
+        sqlx::query(
+            "update projection_checkpoints set generation = generation + 1, updated_at = $2 where projection = $1",
+        )
+        .bind(projection)
+        .bind(now)
+        .execute(&mut *owner)
+        .await?;
         record::update(&mut *owner, &self.record).await?;
         // The tables themselves were written without waiting for the disk; this waits for all of it.
         run(owner, "set local synchronous_commit = on".to_owned()).await?;

@@ -3,8 +3,8 @@
 //! Nothing of a table is written down here: what the live one has is read from the catalogue, so that a migration
 //! that adds a column, an index or a policy need not know of rebuilds.
 
-use sqlx::postgres::PgConnection;
 use sqlx::Executor;
+use sqlx::postgres::PgConnection;
 
 /// The table of a cell, and the schemas in which it is made anew and thrown away.
 #[derive(Debug, Clone)]
@@ -205,12 +205,8 @@ impl Place {
 
     /// Runs the statements that a query on the catalogue makes of the live table for the new one.
     async fn follow(&self, owner: &mut PgConnection, query: &str, table: &str) -> sqlx::Result<()> {
-        let statements: Vec<String> = sqlx::query_scalar(query)
-            .bind(&self.live)
-            .bind(&self.side)
-            .bind(table)
-            .fetch_all(&mut *owner)
-            .await?;
+        let statements: Vec<String> =
+            sqlx::query_scalar(query).bind(&self.live).bind(&self.side).bind(table).fetch_all(&mut *owner).await?;
         for statement in statements {
             run(owner, statement).await?;
         }

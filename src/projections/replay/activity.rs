@@ -29,7 +29,15 @@ pub(super) fn replayable() -> Replayable {
         made_of: MadeOf::OneEvent,
         metadata: true,
         touched: |_| Vec::new(),
-        begin: |settings| Box::new(Activity { table: settings.table(TABLE), rows: CopiedRows::default(), written: 0, last: 0, settled: false }),
+        begin: |settings| {
+            Box::new(Activity {
+                table: settings.table(TABLE),
+                rows: CopiedRows::default(),
+                written: 0,
+                last: 0,
+                settled: false,
+            })
+        },
     }
 }
 

@@ -236,4 +236,3 @@ impl<P: Projection> Folding for Entities<P> {
         self.written + self.ended.rows() + u64::try_from(self.rows.len() + self.older.len()).unwrap_or(0)
     }
 }
-

@@ -11,7 +11,16 @@ use super::Difference;
 
 /// How far a verification is.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantNames, strum::Display, ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+    strum::Display,
+    ToSchema,
 )]
 #[strum(serialize_all = "snake_case")]
 #[schema(as = ProjectionVerificationState, rename_all = "snake_case")]
