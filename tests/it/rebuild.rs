@@ -130,7 +130,12 @@ async fn every_read_model_is_made_anew_as_it_was() {
         let after = (rows(&world, name).await, catalogue(&world, name).await);
         assert_eq!(before, after, "{name}");
         let verified = verify(&world, name).await;
-        assert_eq!((verified.differences, verified.rows), (0, before.0.len() as i64), "{name}: {:?}", verified.found);
+        assert_eq!(
+            (verified.differences, verified.rows),
+            (0, i64::try_from(before.0.len()).unwrap()),
+            "{name}: {:?}",
+            verified.found
+        );
     }
     assert_eq!(left_behind(&world).await, [""; 0]);
     // And the projector goes on with what it finds.
@@ -631,7 +636,7 @@ async fn an_account_that_owns_the_tables_and_sees_no_rows_rebuilds_them() {
         rebuild(&world, name, Some(acme.tenant.as_ref().unwrap().parse().unwrap())).await;
         assert_eq!((rows(&world, name).await, catalogue(&world, name).await), before, "{name}");
         let verified = verify(&world, name).await;
-        assert_eq!((verified.differences, verified.rows), (0, before.0.len() as i64), "{name}");
+        assert_eq!((verified.differences, verified.rows), (0, i64::try_from(before.0.len()).unwrap()), "{name}");
     }
     acme.patch("/api/leads/LED-002", json!({"job_title": "Admiral"})).await.ok();
 }
