@@ -66,10 +66,8 @@ pub async fn measure(cell: &Cell, projection: &str) -> Rates {
     let which =
         if types.is_empty() { String::new() } else { format!("where aggregate_type in ({})", types.join(", ")) };
     let mut connection = cell.replayer.acquire().await.unwrap();
-    let events: i64 = sqlx::query_scalar(&format!("select count(*) from events {which}"))
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
+    let events: i64 =
+        sqlx::query_scalar(&format!("select count(*) from events {which}")).fetch_one(&mut *connection).await.unwrap();
     let begun = Instant::now();
     let copied = copy_out(&mut connection, &which).await;
     let copied_out = events as f64 / begun.elapsed().as_secs_f64();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{Connection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 /// The schema of the one cell that a single machine has.
 const FIRST_CELL: &str = "cell_000";
@@ -151,6 +151,11 @@ impl Database {
                     ("timezone", "UTC"),
                 ])
                 .options(settings.iter().copied());
+            // What is done at leisure takes its time, and a long read waits for whoever takes it in.
+            let options = match "off".parse() {
+                Ok(off) if settings == AT_LEISURE => options.log_slow_statements(off, Duration::ZERO),
+                _ => options,
+            };
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))

@@ -27,5 +27,6 @@ mod passwords;
 mod people;
 mod postgres;
 mod rebuild;
+mod verify;
 mod walk;
 mod world;

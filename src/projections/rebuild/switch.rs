@@ -191,7 +191,9 @@ impl Rebuild {
         let owner = self.output.connection().await?;
         run(owner, "set local role devhub_projector".to_owned()).await?;
         sqlx::query(
-            "update projection_checkpoints set generation = generation + 1, updated_at = $2 where projection = $1",
+            "update projection_checkpoints
+             set generation = generation + 1, updated_at = $2, stopped_reason = null, stopped_at = null
+             where projection = $1",
         )
         .bind(projection)
         .bind(now)
