@@ -1,5 +1,6 @@
 //! What the platform's founder sees and does: every business, as a whole and from outside.
 
+mod projections;
 mod records;
 mod stats;
 mod unpark;
@@ -50,6 +51,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(read, change))
         .routes(routes!(suspend))
         .routes(routes!(reactivate))
+        .merge(projections::router())
         .merge(records::router())
         .merge(stats::router())
         .merge(unpark::router())

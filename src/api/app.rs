@@ -16,7 +16,7 @@ use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::reader::{cell_position, tenant_position};
 use crate::event_store::{Database, EventStore, TenantScope};
-use crate::projections::{self, Projections, Projector};
+use crate::projections::{self, Projections, Projector, rebuild, verify};
 
 /// Who issues access tokens and whom they are for.
 const ISSUER: &str = "devhub";
@@ -87,6 +87,10 @@ impl App {
         limits: RateLimits,
     ) -> anyhow::Result<(Self, Tasks)> {
         let cell = database.cell_of(TenantId::Platform).clone();
+        // What nobody reads is no reason not to serve.
+        if let Err(error) = rebuild::clean_up(&cell, &clock).await {
+            tracing::warn!(%error, "what rebuilds have left was not thrown away: {error}");
+        }
         let (store, appender) = EventStore::open(&cell, clock.clone());
         let (stop, stopping) = watch::channel(false);
         let (projections, projector) = Projector::start(
@@ -184,6 +188,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(300);
 const ANSWERS_KEPT_DAYS: i32 = 7;
 
 async fn housekeep(parts: std::sync::Weak<Parts>) {
+    if let Some(parts) = parts.upgrade() {
+        measure(&parts).await;
+    }
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         let Some(parts) = parts.upgrade() else { return };
@@ -199,6 +206,22 @@ async fn housekeep(parts: std::sync::Weak<Parts>) {
             if let Err(error) = removed {
                 tracing::warn!(%error, "old answers were not removed: {error}");
             }
+            if let Err(error) = verify::tidy(&cell.replayer, parts.clock.now()).await {
+                tracing::warn!(%error, "old verifications were not removed: {error}");
+            }
+            if let Err(error) = verify::run_if_due(cell, &parts.clock).await {
+                tracing::error!(%error, "tonight's verification came to nothing: {error}");
+            }
+        }
+        measure(&parts).await;
+    }
+}
+
+/// What was verified by other processes, or before this one began, is in this one's metrics too.
+async fn measure(parts: &Parts) {
+    for cell in parts.database.cells() {
+        if let Err(error) = verify::measure(&cell.founder).await {
+            tracing::warn!(%error, "verifications could not be read: {error}");
         }
     }
 }

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::{App, Json};
 use crate::aggregates::ids::TenantId;
+use crate::projections::verify::{self, Standing};
 
 /// Events that the read models may be behind before the server says it is not ready.
 const READY_LAG: i64 = 10_000;
@@ -26,7 +27,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"status": "ok", "version": "0.1.0", "database": true, "position": 1200, "lag": 0}))]
 pub struct Health {
-    /// `ok` or `unavailable`.
+    /// `ok`, `degraded` if a read model was found to differ from the log, or `unavailable`.
     status: &'static str,
     /// The version of the program.
     version: &'static str,
@@ -43,6 +44,9 @@ pub struct Health {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     stopped: Vec<String>,
+    /// The read models that were found to differ from the log, until that is put right.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differing: Vec<Standing>,
 }
 
 /// Whether the process runs.
@@ -71,6 +75,7 @@ async fn ready(State(app): State<App>) -> Response {
     let progress = app.projections.progress();
     // A tenant who has much to read has a lane of its own, and is nobody else's lag.
     let lag = head.as_ref().map_or(0, |head| (head - progress.position).max(0));
+    let differing = verify::standing(&cell.founder).await.unwrap_or_default();
     let stopped: Vec<String> = progress.stopped.iter().map(|(projection, _)| projection.clone()).collect();
     let ok = head.is_ok() && progress.failure.is_none() && stopped.is_empty() && lag <= READY_LAG;
     // The reason can quote an event; it stands in the log and in the founder's view.
@@ -80,13 +85,19 @@ async fn ready(State(app): State<App>) -> Response {
         (None, names) => Some(format!("the read models of {} have stopped; the log says why", names.join(", "))),
     };
     let health = Health {
-        status: if ok { "ok" } else { "unavailable" },
+        // What differs is served all the same: a server that is taken out of service would not put it right.
+        status: match (ok, differing.is_empty()) {
+            (true, true) => "ok",
+            (true, false) => "degraded",
+            (false, _) => "unavailable",
+        },
         version: env!("CARGO_PKG_VERSION"),
         database: head.is_ok(),
         position: progress.position,
         lag,
         failure,
         stopped,
+        differing,
     };
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()

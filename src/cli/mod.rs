@@ -6,6 +6,7 @@ mod doctor;
 mod legacy;
 mod load;
 mod openapi;
+mod projections;
 mod samples;
 mod serve;
 mod telemetry;
@@ -76,10 +77,10 @@ enum Command {
     #[command(after_help = "Examples:\n  devhub load --connections 64 --seconds 60\n  \
                             devhub load --mix read=1 --format json")]
     Load(load::LoadSettings),
-    /// Look after the read models.
+    /// Look after the read models: where they are, whether they are right, and making them anew from the log.
     Projections {
         #[command(subcommand)]
-        command: unpark::ProjectionsCommand,
+        command: projections::ProjectionsCommand,
     },
     /// Print the OpenAPI document.
     Openapi,
@@ -95,7 +96,7 @@ pub async fn run() -> ExitCode {
         Command::Samples => samples::run(&data).await,
         Command::Legacy { command } => legacy::run(&data, command).await,
         Command::Load(settings) => load::run(settings).await,
-        Command::Projections { command } => unpark::run(&data, command).await,
+        Command::Projections { command } => projections::run(&data, command).await,
         Command::Openapi => openapi::run(),
     };
     match done {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::data::Data;
 use crate::aggregates::ids::TenantId;
@@ -11,17 +11,6 @@ use crate::clock::Clock;
 use crate::config::DataSettings;
 use crate::projections;
 use crate::projections::parking::{self, Unparked, Which};
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ProjectionsCommand {
-    /// Replay what was set aside, after the cause was mended.
-    ///
-    /// Each parked record takes the events that it has missed, in order. One whose events are still refused stays
-    /// parked, with the new reason. Works beside servers that are running. Ends with 1 if anything is still parked.
-    #[command(after_help = "Examples:\n  devhub projections unpark leads\n  \
-                            devhub projections unpark leads --tenant TNT-001 --id LED-007")]
-    Unpark(UnparkArgs),
-}
 
 #[derive(Debug, Args)]
 pub(super) struct UnparkArgs {
@@ -33,12 +22,6 @@ pub(super) struct UnparkArgs {
     /// Only records with this id.
     #[arg(long)]
     id: Option<String>,
-}
-
-pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) -> anyhow::Result<ExitCode> {
-    match command {
-        ProjectionsCommand::Unpark(args) => unpark(settings, args).await,
-    }
 }
 
 /// `devhub projections unpark`.

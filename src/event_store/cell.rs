@@ -16,10 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{Connection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 /// The schema of the one cell that a single machine has.
 const FIRST_CELL: &str = "cell_000";
+/// What follows a cell's name in the names of the schemas beside it: where read models are made anew, and where those
+/// that were replaced wait to be thrown away.
+const REBUILD: &str = "_rebuild";
+const REPLACED: &str = "_replaced";
 /// The region of a tenant that asked for none.
 const FIRST_REGION: &str = "default";
 /// Every role that the program takes on.
@@ -30,9 +34,13 @@ const MIGRATION_LOCK: i64 = 0x6465_7668_7562;
 /// A statement of a request that takes longer than this is ended by the database.
 const STATEMENT_TIMEOUT: &str = "30s";
 
-/// The importer sorts and counts whole tables, and nobody waits for it. What it keeps while it works can be made
-/// again; where it cannot, it says so in its transaction.
-const AT_LEISURE: [(&str, &str); 5] = [
+/// What the connections of the account itself are called.
+const OWNER: &str = "devhub_owner";
+/// The importer sorts and counts whole tables, rebuilds and verifications read the whole log, and nobody waits for
+/// them. What they keep while they work can be made again; where it cannot, they say so in their transaction. A
+/// server that is left alone with a long statement notices.
+const AT_LEISURE: [(&str, &str); 6] = [
+    ("client_connection_check_interval", "1s"),
     ("statement_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("synchronous_commit", "off"),
@@ -92,6 +100,25 @@ pub struct Cell {
     pub importer: PgPool,
     /// Reads who is active, for sign-in.
     pub sign_in: PgPool,
+    /// Reads the log and writes read models at leisure, for rebuilds and verifications.
+    pub replayer: PgPool,
+    /// The account of the URL itself, which owns the tables: it makes read models anew. Whether it sees rows of the
+    /// live ones depends on what it inherits of the roles; nothing relies on that.
+    pub owner: PgPool,
+}
+
+impl Cell {
+    /// The schema in which a read model is made anew, under the names that it will have.
+    #[must_use]
+    pub fn rebuild_schema(&self) -> String {
+        format!("{}{REBUILD}", self.name)
+    }
+
+    /// The schema in which a read model that was replaced waits to be thrown away.
+    #[must_use]
+    pub fn replaced_schema(&self) -> String {
+        format!("{}{REPLACED}", self.name)
+    }
 }
 
 /// All that the program reaches: the platform's schema and the cells.
@@ -111,17 +138,24 @@ impl Database {
         let options = PgConnectOptions::from_str(url)?;
         let name: Arc<str> = FIRST_CELL.into();
         let pool = |role: &'static str, connections: u32, settings: &[(&str, &str)]| {
+            // No role: the account's own.
+            let role_setting = (role != OWNER).then_some(("role", role));
             let options = options
                 .clone()
                 .application_name(role)
+                .options(role_setting)
                 .options([
-                    ("role", role),
                     ("search_path", FIRST_CELL),
                     ("statement_timeout", STATEMENT_TIMEOUT),
                     ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
                     ("timezone", "UTC"),
                 ])
                 .options(settings.iter().copied());
+            // What is done at leisure takes its time, and a long read waits for whoever takes it in.
+            let options = match "off".parse() {
+                Ok(off) if settings == AT_LEISURE => options.log_slow_statements(off, Duration::ZERO),
+                _ => options,
+            };
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
@@ -141,6 +175,8 @@ impl Database {
                 projector: pool("devhub_projector", 3, &BY_KEY),
                 importer: pool("devhub_importer", 8, &AT_LEISURE),
                 sign_in: platform,
+                replayer: pool("devhub_projector", 6, &AT_LEISURE),
+                owner: pool(OWNER, 4, &AT_LEISURE),
             },
         };
         database.cell.appender.acquire().await?;
@@ -166,7 +202,9 @@ impl Database {
                 cell.founder.close(),
                 cell.appender.close(),
                 cell.projector.close(),
-                cell.importer.close()
+                cell.importer.close(),
+                cell.replayer.close(),
+                cell.owner.close()
             );
         }
         self.platform.close().await;
@@ -198,6 +236,11 @@ async fn migrate_locked(connection: &mut PgConnection) -> Result<(), MigrateErro
     sqlx::migrate!("migrations/platform").set_locking(false).run(&mut *connection).await?;
     open_schema(connection, FIRST_CELL, &ROLES.join(", ")).await?;
     sqlx::migrate!("migrations/cell").set_locking(false).run(&mut *connection).await?;
+    for beside in [REBUILD, REPLACED] {
+        let schema = format!("{FIRST_CELL}{beside}");
+        sqlx::query(&format!("create schema if not exists {schema}")).execute(&mut *connection).await?;
+        sqlx::query(&format!("grant usage on schema {schema} to devhub_projector")).execute(&mut *connection).await?;
+    }
     sqlx::query("insert into platform.cells (cell_id, region) values ($1, $2) on conflict do nothing")
         .bind(FIRST_CELL)
         .bind(FIRST_REGION)

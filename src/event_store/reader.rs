@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool, Row};
+use sqlx::{FromRow, PgExecutor, PgPool, Postgres, Row};
 
 use super::envelope::Recorded;
 use super::scope::TenantScope;
@@ -73,6 +74,114 @@ impl<'r> FromRow<'r, PgRow> for Entry {
 const ENTRY_COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, \
      payload::text as payload, metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id, tenant_id, \
      position, tenant_position, event_id, occurred_at, recorded_at";
+
+/// Whose events are read again.
+#[derive(Debug, Clone)]
+pub enum Whose {
+    /// Everybody's, in the cell's order.
+    Everybody,
+    /// One tenant's, in the order of its own history.
+    Tenant(TenantId),
+    /// Those of some aggregates, by their whole ids.
+    Aggregates(Vec<String>),
+    /// Those that stand at these positions of the cell's log.
+    At(Vec<i64>),
+    /// Those that stand at these places of their tenants' histories.
+    Told(Vec<(TenantId, i64)>),
+}
+
+/// Which events are read again.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Of these types of aggregates; of all of them if there are none.
+    pub aggregate_types: Vec<String>,
+    /// Whose.
+    pub whose: Whose,
+    /// With those entries of the metadata that an [`Entry`] has; else with none, which is faster.
+    pub metadata: bool,
+}
+
+impl Selection {
+    /// The column that orders them, and which places are given in: the tenant's own history is read by its index.
+    fn order(&self) -> &'static str {
+        match self.whose {
+            Whose::Tenant(_) => "tenant_position",
+            Whose::Everybody | Whose::Aggregates(_) | Whose::At(_) | Whose::Told(_) => "position",
+        }
+    }
+
+    /// The place of an entry in the order that this selection is read in.
+    #[must_use]
+    pub fn place(&self, recorded: &Recorded) -> i64 {
+        match self.whose {
+            Whose::Tenant(_) => recorded.tenant_position,
+            Whose::Everybody | Whose::Aggregates(_) | Whose::At(_) | Whose::Told(_) => recorded.position,
+        }
+    }
+
+    /// The place up to which this selection has to be read to have all that the cell's log has up to `position`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn end(&self, db: impl PgExecutor<'_>, position: i64) -> sqlx::Result<i64> {
+        let Whose::Tenant(tenant) = self.whose else { return Ok(position) };
+        sqlx::query_scalar(
+            "select coalesce((select tenant_position from events where tenant_id = $1 and position <= $2
+                              order by tenant_position desc limit 1), 0)",
+        )
+        .bind(tenant.to_string())
+        .bind(position)
+        .fetch_one(db)
+        .await
+    }
+
+    /// The statement that reads it.
+    #[must_use]
+    pub fn statement(&self) -> String {
+        let order = self.order();
+        let metadata = if self.metadata {
+            "metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id"
+        } else {
+            "null::text as actor, null::text as correlation_id"
+        };
+        let whose = match self.whose {
+            Whose::Everybody => "",
+            Whose::Tenant(_) => "and tenant_id = $4",
+            Whose::Aggregates(_) => "and aggregate_id = any($4)",
+            Whose::At(_) => "and position = any($4)",
+            Whose::Told(_) => "and (tenant_id, tenant_position) in (select * from unnest($4::text[], $5::bigint[]))",
+        };
+        // The types are not to choose the index: the order is.
+        format!(
+            "select aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
+                    {metadata}, tenant_id, position, tenant_position, event_id, occurred_at, recorded_at
+             from events
+             where {order} > $1 and {order} <= $2 and (cardinality($3) = 0 or aggregate_type = any($3)) {whose}
+             order by {order}"
+        )
+    }
+
+    /// The entries between two places, the first excluded, in order, by [`statement`](Self::statement).
+    pub fn entries<'q>(
+        &'q self,
+        statement: &'q str,
+        after: i64,
+        upto: i64,
+    ) -> QueryAs<'q, Postgres, Entry, PgArguments> {
+        let query = sqlx::query_as(statement).bind(after).bind(upto).bind(&self.aggregate_types);
+        match &self.whose {
+            Whose::Everybody => query,
+            Whose::Tenant(tenant) => query.bind(tenant.to_string()),
+            Whose::Aggregates(ids) => query.bind(ids),
+            Whose::At(positions) => query.bind(positions),
+            Whose::Told(places) => {
+                let (tenants, places): (Vec<String>, Vec<i64>) =
+                    places.iter().map(|(tenant, place)| (tenant.to_string(), *place)).unzip();
+                query.bind(tenants).bind(places)
+            }
+        }
+    }
+}
 
 /// What projections need of up to `limit` events after `position` and not after `last`, in the cell's order, but for
 /// those of some tenants; nothing else is ever skipped.

@@ -10,6 +10,7 @@
 //! | Deleted, Restored | hides it; shows it again |
 
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
 use serde_json::Value;
 
 use super::fact::{Event, Fact, Unread};
@@ -53,6 +54,7 @@ pub struct Customers;
 impl Projection for Customers {
     type Row = CustomerRow;
     const NAME: &'static str = "customers";
+    const FED_BY: &'static [&'static str] = &[Customer::TYPE];
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         match &fact.event {

@@ -74,6 +74,8 @@ enum Said<'a> {
 impl Projection for Interactions {
     type Row = InteractionRow;
     const NAME: &'static str = "interactions";
+    const FED_BY: &'static [&'static str] = &[Lead::TYPE, Customer::TYPE];
+    const OF_ITS_AGGREGATE: bool = false;
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         said(fact)

@@ -7,6 +7,7 @@
 //! | Sent, Viewed, Paid, Voided | sets the status, and when |
 
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -65,6 +66,8 @@ pub struct Invoices;
 impl Projection for Invoices {
     type Row = InvoiceRow;
     const NAME: &'static str = "invoices";
+    const FED_BY: &'static [&'static str] = &[Invoice::TYPE];
+    const USES_METADATA: bool = true;
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         match &fact.event {

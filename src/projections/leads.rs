@@ -12,6 +12,7 @@
 //! | Deleted, Restored | hides it; shows it again |
 
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -78,6 +79,7 @@ pub struct Leads;
 impl Projection for Leads {
     type Row = LeadRow;
     const NAME: &'static str = "leads";
+    const FED_BY: &'static [&'static str] = &[Lead::TYPE];
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         match &fact.event {

@@ -4,6 +4,7 @@
 //! are now, and every row that ever was with the period in which it held, on both clocks.
 
 pub mod activity;
+pub mod copy;
 pub mod customers;
 pub mod fact;
 mod gauges;
@@ -16,6 +17,8 @@ pub mod parking;
 pub mod people;
 mod progress;
 pub mod projects;
+pub mod rebuild;
+pub mod replay;
 pub mod row;
 pub mod runner;
 mod standing;
@@ -23,6 +26,7 @@ pub mod statement;
 pub mod status;
 pub mod tenants;
 pub mod users;
+pub mod verify;
 mod versioned;
 mod write;
 

@@ -19,6 +19,9 @@ use crate::aggregates::ids::TenantId;
 /// The most that is kept of a reason; the rest is in the log, with the event.
 const REASON: usize = 500;
 
+/// Whose row, and which.
+pub(super) type Key = (TenantId, String);
+
 /// An entity that an event touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touched {
@@ -108,6 +111,12 @@ pub trait Projection: Send + Sync + 'static {
     type Row: Row;
     /// Its name, for checkpoints and people.
     const NAME: &'static str;
+    /// The types of the aggregates whose events it looks at: a replay reads no others.
+    const FED_BY: &'static [&'static str];
+    /// Whether an entity is an aggregate, so that its own events alone make its row.
+    const OF_ITS_AGGREGATE: bool = true;
+    /// Whether it looks at the metadata of events.
+    const USES_METADATA: bool = false;
 
     /// The entities whose row an event may change.
     fn touched(fact: &Fact) -> Vec<Touched>;

@@ -41,6 +41,8 @@ pub struct Notes;
 impl Projection for Notes {
     type Row = NoteRow;
     const NAME: &'static str = "notes";
+    const FED_BY: &'static [&'static str] = &[Customer::TYPE];
+    const OF_ITS_AGGREGATE: bool = false;
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         let Event::Customer(event) = &fact.event else { return Vec::new() };

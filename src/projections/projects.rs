@@ -10,6 +10,7 @@
 //! | Deleted, Restored | hides it; shows it again |
 
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -62,6 +63,7 @@ pub struct Projects;
 impl Projection for Projects {
     type Row = ProjectRow;
     const NAME: &'static str = "projects";
+    const FED_BY: &'static [&'static str] = &[Project::TYPE];
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         match &fact.event {

@@ -6,7 +6,8 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 
-use super::statement::{Columns, Statement};
+use super::copy::CopiedRows;
+use super::statement::{Columns, Field, Statement};
 
 /// What one read model keeps of one entity. Made by [`row!`].
 pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send + Sync + Unpin + 'static {
@@ -22,6 +23,12 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
     /// # Errors
     /// If a value cannot be written down.
     fn add_columns(rows: &[&Self], columns: &mut Columns, statement: &mut Statement) -> Result<(), BoxDynError>;
+
+    /// Adds the read model's own columns to a row that is copied.
+    ///
+    /// # Errors
+    /// If a value cannot be written down.
+    fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError>;
 }
 
 /// A row with whose it is, which version, and since when it has been so.
@@ -81,6 +88,22 @@ impl<T: Row> Stored<T> {
         columns.add_fields(statement, "recorded_from", rows.iter().map(|stored| &stored.recorded_from))?;
         T::add_columns(&own, columns, statement)
     }
+
+    /// Adds all columns to a row that is copied, in the order of [`COMMON_COLUMNS`] and the read model's own.
+    ///
+    /// # Errors
+    /// If a value cannot be written down.
+    pub fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
+        self.tenant_id.copy(rows)?;
+        self.id.copy(rows)?;
+        self.version.copy(rows)?;
+        self.created_at.copy(rows)?;
+        self.updated_at.copy(rows)?;
+        self.position.copy(rows)?;
+        self.occurred_from.copy(rows)?;
+        self.recorded_from.copy(rows)?;
+        self.row.copy(rows)
+    }
 }
 
 /// The columns of [`Stored`] that every read model has.
@@ -112,6 +135,11 @@ macro_rules! row {
                 statement: &mut $crate::projections::statement::Statement,
             ) -> Result<(), sqlx::error::BoxDynError> {
                 $(columns.add_fields(statement, stringify!($field), rows.iter().map(|row| &row.$field))?;)*
+                Ok(())
+            }
+
+            fn copy(&self, rows: &mut $crate::projections::copy::CopiedRows) -> Result<(), sqlx::error::BoxDynError> {
+                $($crate::projections::statement::Field::copy(&self.$field, rows)?;)*
                 Ok(())
             }
         }

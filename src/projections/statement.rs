@@ -13,6 +13,8 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgHasArrayType};
 use sqlx::{Arguments, Encode, Postgres, Type, TypeInfo};
 
+use super::copy::CopiedRows;
+
 /// Parts of a statement and their parameters.
 #[derive(Default)]
 pub struct Statement {
@@ -127,6 +129,12 @@ pub trait Field: 'static {
 
     /// The value as an element of an array.
     fn bound(&self) -> Self::Bound<'_>;
+
+    /// Adds the value to a row that is copied.
+    ///
+    /// # Errors
+    /// If it cannot be written down.
+    fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError>;
 }
 
 macro_rules! copied {
@@ -138,6 +146,10 @@ macro_rules! copied {
                 fn bound(&self) -> Self {
                     *self
                 }
+
+                fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
+                    rows.field(self)
+                }
             }
 
             impl Field for Option<$type> {
@@ -145,6 +157,10 @@ macro_rules! copied {
 
                 fn bound(&self) -> Self {
                     *self
+                }
+
+                fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
+                    rows.field(self)
                 }
             }
         )*
@@ -162,6 +178,10 @@ macro_rules! borrowed {
                 fn bound(&self) -> &$bound {
                     self
                 }
+
+                fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
+                    rows.field(self.bound())
+                }
             }
 
             impl Field for Option<$type> {
@@ -169,6 +189,10 @@ macro_rules! borrowed {
 
                 fn bound(&self) -> Option<&$bound> {
                     self.as_ref().map(|value| -> &$bound { value })
+                }
+
+                fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
+                    rows.field(self.bound())
                 }
             }
         )*
@@ -196,6 +220,10 @@ impl Field for Vec<String> {
         }
         text.push('}');
         text
+    }
+
+    fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
+        rows.field(self)
     }
 }
 

@@ -19,7 +19,9 @@ pub struct ProjectionStatus {
     pub generation: i64,
     /// Why it does not move, if it does not.
     pub stopped: Option<String>,
-    /// Since when.
+    /// When it was last written.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// Since when it does not move.
     pub stopped_at: Option<DateTime<Utc>>,
     /// How many entities are set aside.
     pub parked: i64,
@@ -57,7 +59,7 @@ pub async fn status(pool: &PgPool, cell: &str, projections: &[&str]) -> sqlx::Re
     sqlx::query_as(
         "select n.name, coalesce(c.position, 0) as position, h.position as head,
                 greatest(h.position - coalesce(least(c.position, l.position), 0), 0) as lag,
-                coalesce(c.generation, 0) as generation, c.stopped_reason as stopped, c.stopped_at,
+                coalesce(c.generation, 0) as generation, c.stopped_reason as stopped, c.stopped_at, c.updated_at,
                 (select count(*) from parked_entities p where p.projection = n.name) as parked, l.lanes
          from unnest($1::text[]) with ordinality as n (name, place)
          cross join (select position from cell_head where cell = $2) h

@@ -7,6 +7,7 @@
 //! | Suspended, Reactivated | sets the status |
 //! | SupportSessionOpened, SupportSessionClosed | change nothing here; they are in the activity |
 
+use cqrs_es::Aggregate;
 use serde_json::{Map, Value};
 
 use super::fact::{Event, Fact, Unread};
@@ -52,6 +53,7 @@ pub struct Tenants;
 impl Projection for Tenants {
     type Row = TenantRow;
     const NAME: &'static str = "tenants";
+    const FED_BY: &'static [&'static str] = &[Tenant::TYPE];
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         match &fact.event {

@@ -8,6 +8,7 @@
 //! | LoggedIn | moves the last sign-in |
 
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
 use serde_json::Value;
 
 use super::fact::{Event, Fact, Unread};
@@ -47,6 +48,7 @@ pub struct Users;
 impl Projection for Users {
     type Row = UserRow;
     const NAME: &'static str = "users";
+    const FED_BY: &'static [&'static str] = &[User::TYPE];
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         match &fact.event {

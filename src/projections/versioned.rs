@@ -11,10 +11,9 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::PgConnection;
 
 use super::fact::{Fact, Told};
-use super::model::{Affected, Batch, FoldError, Model, Parked, Poison, Projection, Touched};
+use super::model::{Affected, Batch, FoldError, Key, Model, Parked, Poison, Projection, Touched};
 use super::row::{COMMON_COLUMNS, Row, Stored};
 use super::statement::{Columns, Statement};
-use crate::aggregates::ids::TenantId;
 use crate::event_store::Recorded;
 
 /// Rows that a projection remembers before it forgets those that it has not touched for as long: it need not read
@@ -25,7 +24,6 @@ const MANY: usize = 50;
 /// The stretch of the log in which they are counted, however it was cut into batches.
 const NEARBY: u64 = 1_000;
 
-type Key = (TenantId, String);
 type Rows<R> = HashMap<Key, Option<Arc<Stored<R>>>>;
 
 /// Keeps one projection's rows: as they are, and every one that ever was.
@@ -200,7 +198,7 @@ impl<P: Projection> Versioned<P> {
     }
 
     /// The row after an event, with all that it means; none if it changed nothing.
-    fn after(
+    pub(super) fn after(
         before: Option<&Arc<Stored<P::Row>>>,
         key: &Key,
         told: &Told,
@@ -253,7 +251,7 @@ impl<P: Projection> Versioned<P> {
 }
 
 /// What an event means, fact by fact.
-fn facts_of(told: &Told) -> &[Fact] {
+pub(super) fn facts_of(told: &Told) -> &[Fact] {
     match told {
         Told::Understood(facts) => facts,
         Told::Unread(_) => &[],
@@ -265,7 +263,7 @@ fn touches<P: Projection>(fact: &Fact, id: &str) -> bool {
 }
 
 /// The entities that an event may change, each once.
-fn affected<P: Projection>(told: &Told) -> Result<Vec<String>, FoldError> {
+pub(super) fn affected<P: Projection>(told: &Told) -> Result<Vec<String>, FoldError> {
     match told {
         Told::Understood(facts) => {
             let mut ids: Vec<String> = Vec::new();

@@ -35,6 +35,7 @@ static REFUSES: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
 impl<const N: usize> Projection for Picky<N> {
     type Row = LeadRow;
     const NAME: &'static str = "leads";
+    const FED_BY: &'static [&'static str] = Leads::FED_BY;
 
     fn touched(fact: &Fact) -> Vec<Touched> {
         Leads::touched(fact)
