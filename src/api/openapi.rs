@@ -42,8 +42,6 @@ pub fn complete(api: &OpenApi, lists: &[(&str, &ListSpec)]) -> Result<Value, ser
         schemas.insert(name, serde_json::to_value(schema)?);
     }
 
-    schemas.values_mut().for_each(lagging);
-
     let mut paths = take_object(&mut document, "paths");
     let taken = repeated_ids(&paths);
     let mut tags = BTreeSet::new();
@@ -60,6 +58,8 @@ pub fn complete(api: &OpenApi, lists: &[(&str, &ListSpec)]) -> Result<Value, ser
             tags.extend(operation.get("tags").and_then(|tags| tags.get(0)).and_then(Value::as_str).map(str::to_owned));
         }
     }
+    // After the examples were made: a record that lags is none.
+    schemas.values_mut().for_each(lagging);
     components.insert("schemas".to_owned(), Value::Object(schemas));
     shared::share(&mut paths, &mut components);
     for (name, value) in [

@@ -26,7 +26,7 @@ impl Shared {
     }
 }
 
-/// Moves headers, problem responses and header parameters to `components`.
+/// Moves headers, problem responses, answers to what cannot be read yet and header parameters to `components`.
 pub(super) fn share(paths: &mut Map<String, Value>, components: &mut Map<String, Value>) {
     let (mut headers, mut responses, mut parameters) = (Shared::default(), Shared::default(), Shared::default());
     let operations = paths.values_mut().filter_map(Value::as_object_mut).flat_map(|item| item.values_mut());
@@ -40,6 +40,9 @@ pub(super) fn share(paths: &mut Map<String, Value>, components: &mut Map<String,
                 }
                 if status.starts_with(['4', '5']) {
                     *response = responses.refer("responses", &format!("Problem{status}"), response);
+                }
+                if status == "202" {
+                    *response = responses.refer("responses", "Stored", response);
                 }
             }
         }

@@ -94,7 +94,7 @@ fn an_operation_can_answer_with_what_follows_from_it() {
     assert_eq!(statuses(&paths["/api/leads"]["get"]), ["200", "400", "401", "403", "422", "429", "500", "503"]);
     assert_eq!(
         statuses(&paths["/api/leads/{id}"]["patch"]),
-        ["200", "400", "401", "403", "404", "409", "412", "413", "415", "422", "429", "500", "503"]
+        ["200", "202", "400", "401", "403", "404", "409", "412", "413", "415", "422", "429", "500", "503"]
     );
     assert_eq!(statuses(&paths["/api/auth/logout"]["post"]), ["204", "429", "500", "503"]);
 }
