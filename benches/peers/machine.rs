@@ -16,7 +16,7 @@ pub fn single_rows(url: &str, clients: usize, time: Duration) -> f64 {
         "insert into stock.events values ('Bare', gen_random_uuid()::text, 1, 'LeadCaptured', '1',
          '{\"Captured\": {\"name\": \"Mateo Rossi\", \"company\": \"Company 1\", \"email\": \"mateo@example.com\",
            \"source\": \"referral\", \"stage\": \"new\", \"probability\": 5, \"qualification\": \"new\"}}',
-         '{\"actor\": \"TNT-001:USR-004\", \"correlation_id\": \"01920000-0000-7000-8000-000000000001\"}');\n",
+         '{\"actor\": \"TNT-001/USR-004\", \"correlation_id\": \"01920000-0000-7000-8000-000000000001\"}');\n",
     )
     .unwrap();
     let output = Command::new("pgbench")
@@ -45,7 +45,7 @@ pub async fn hundreds(url: &str, time: Duration) -> f64 {
             "insert into events select 'Bare', i, 1, 'LeadCaptured', '1',
                '{\"Captured\": {\"name\": \"Mateo Rossi\", \"company\": \"Company 1\", \"email\": \"mateo@example.com\",
                  \"source\": \"referral\", \"stage\": \"new\", \"probability\": 5, \"qualification\": \"new\"}}',
-               '{\"actor\": \"TNT-001:USR-004\", \"correlation_id\": \"01920000-0000-7000-8000-000000000001\"}'
+               '{\"actor\": \"TNT-001/USR-004\", \"correlation_id\": \"01920000-0000-7000-8000-000000000001\"}'
              from unnest($1::text[]) i",
         )
         .bind(ids)
