@@ -1,7 +1,14 @@
 //! What benches share: the bare insert, a history, the median.
-#![allow(dead_code, clippy::cast_possible_wrap, reason = "no bench needs all of it, and none has so many")]
+#![allow(
+    dead_code,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::unwrap_used,
+    reason = "no bench needs all of it, and none has so many"
+)]
 
 pub mod history;
+pub mod rebuilding;
 
 /// Events in one statement of the bare insert.
 pub const BARE_BATCH: usize = 1_000;

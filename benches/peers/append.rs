@@ -11,7 +11,7 @@ use devhub::aggregates::lead::{Lead, LeadCommand};
 use devhub::api::App;
 use devhub::api::limits::RateLimits;
 use devhub::clock::{Clock, new_event_id};
-use devhub::event_store::{Actor, AppendError, Context, Database, TenantScope};
+use devhub::event_store::{Actor, AppendError, Cell, Context, Database, TenantScope};
 use serde_json::json;
 
 use crate::figures::{Better, Figures};
@@ -71,6 +71,10 @@ impl Engine {
                 .await
                 .unwrap();
         Self { app, tasks, database }
+    }
+
+    pub fn cell(&self) -> Cell {
+        self.database.cells().next().unwrap().clone()
     }
 
     pub async fn stop(self) {

@@ -6,6 +6,7 @@ use devhub::aggregates::ids::TenantId;
 
 use crate::append::{Engine, settle};
 use crate::common::history::history;
+use crate::common::rebuilding::measure;
 use crate::figures::{Better, Figures};
 use crate::{Size, checkpoint, machine, stock};
 
@@ -25,12 +26,22 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
     let appended = begun.elapsed();
     settle(&engine.app).await;
     let projected = begun.elapsed();
-    engine.stop().await;
     checkpoint(url).await;
     let copied = machine::copy_out(url).await;
+    let anew = measure(&engine.cell(), "leads").await;
+    engine.stop().await;
 
     let rate = size.events as f64 / projected.as_secs_f64();
     figures.note("bulk append", "events/s", size.events as f64 / appended.as_secs_f64());
+    figures.compare(
+        "rebuild of leads, events it is made of",
+        "events/s",
+        anew.replayed,
+        "COPY of the same events out",
+        anew.copied_out,
+        Better::AtLeast(0.3),
+    );
+    figures.note("rebuild of leads, projector held", "ms", anew.held as f64);
     figures.note("COPY of the log out", "events/s", copied);
     figures.compare(
         "all nine projections, rows and versions, while the log is written",

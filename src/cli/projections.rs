@@ -119,8 +119,9 @@ fn grid(header: &[&str]) -> Grid {
 }
 
 fn grid_of(all: &[Overview]) -> Grid {
-    let mut grid = grid(&["projection", "position", "behind", "differences", "verified", "last rebuild"]);
-    for column in 1..4 {
+    let mut grid =
+        grid(&["projection", "position", "behind", "parked", "differences", "verified", "last rebuild", "stopped"]);
+    for column in 1..5 {
         if let Some(column) = grid.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -135,9 +136,11 @@ fn grid_of(all: &[Overview]) -> Grid {
             projection.name.clone(),
             projection.position.to_string(),
             projection.lag.to_string(),
+            projection.parked.to_string(),
             projection.differences.to_string(),
             verified,
             rebuild.unwrap_or_default(),
+            projection.stopped.clone().unwrap_or_default(),
         ]);
     }
     grid
