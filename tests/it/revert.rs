@@ -286,7 +286,7 @@ async fn change_lead(acme: &Client, people: &[String], change: u8, value: u8) {
             acme.post(&lead("/qualify"), json!({"qualification": q})).await
         }
         5 => {
-            let inputs = json!({"engagement": value % 100, "fit": 1, "budget_confirmed": value % 2 == 0,
+            let inputs = json!({"engagement": value % 100, "fit": 1, "budget_confirmed": value.is_multiple_of(2),
                 "decision_maker": true, "urgency": 3});
             acme.post(&lead("/score"), inputs).await
         }
