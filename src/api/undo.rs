@@ -8,16 +8,15 @@
 //! that goes back is one unit of work with a correlation id of its own, so an undo can be undone.
 
 mod effects;
+mod told;
 
 use std::collections::HashMap;
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -36,6 +35,7 @@ use crate::aggregates::project::Project;
 use crate::aggregates::user::User;
 use crate::event_store::{History, Work};
 use effects::{Back, Changed, Effect, effects};
+use told::{FieldBack, NotUndone, Outcome, Undoing, Undone};
 
 /// Events of one command that are taken back at once; the largest batch has some thousands.
 const MOST_EVENTS: i64 = 5_000;
@@ -52,100 +52,6 @@ pub fn router() -> OpenApiRouter<App> {
 struct Undo {
     /// Only say what would be undone, and what not.
     dry_run: bool,
-}
-
-/// What was undone and what was not.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "correlation_id": "0192f8e3-7c1a-7d4e-9b7a-3f5d2c1b0a99", "dry_run": false,
-    "undone": [{"noun": "lead", "id": "LED-007", "effect": "changed_back",
-                "fields": [{"field": "assignee_id", "from": "USR-004", "to": "USR-002"}]}],
-    "not_undone": [{"noun": "lead", "id": "LED-008", "field": "assignee_id", "code": "changed_since",
-                    "detail": "USR-003 has changed this since", "current": "USR-005", "changed_by": "USR-003",
-                    "changed_at": "2026-03-02T09:00:00Z"}]
-}))]
-struct Undoing {
-    /// Names the undo itself, so that it can be undone; null if nothing was changed.
-    correlation_id: Option<Uuid>,
-    /// Whether it was only asked for.
-    dry_run: bool,
-    /// What was taken back.
-    undone: Vec<Undone>,
-    /// What was not, and why.
-    not_undone: Vec<NotUndone>,
-}
-
-/// What happened to a record.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    /// Fields are as they were.
-    ChangedBack,
-    /// What was made is gone.
-    Deleted,
-    /// What was taken away is there again.
-    Restored,
-    /// An invoice that was drafted is void.
-    Voided,
-    /// A user who was invited is not let in.
-    Deactivated,
-    /// Contact that was planned is called off.
-    Cancelled,
-    /// What was added to a sum, such as hours, was taken off it.
-    MadeUpFor,
-}
-
-/// A record that something was undone about.
-#[derive(Debug, Serialize, ToSchema)]
-struct Undone {
-    /// What it is: `lead`, `customer`, `note` …
-    noun: &'static str,
-    /// Its id.
-    id: String,
-    /// What happened to it.
-    effect: Outcome,
-    /// The fields that are as they were.
-    fields: Vec<FieldBack>,
-}
-
-/// A field that is as it was.
-#[derive(Debug, Serialize, ToSchema)]
-struct FieldBack {
-    /// Which.
-    field: &'static str,
-    /// What it was before the undo.
-    from: Value,
-    /// What it is.
-    to: Value,
-}
-
-/// Something that was not undone.
-#[derive(Debug, Default, Serialize, ToSchema)]
-struct NotUndone {
-    /// What it is: `lead`, `customer`, `note` …
-    noun: &'static str,
-    /// Its id; none for a record that the caller may not see.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    /// The event, for what is not about a record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_type: Option<String>,
-    /// The field; none if it is the record's being there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
-    /// Why, for programs: `changed_since`, `permission_denied`, or the name of the rule.
-    code: String,
-    /// Why, in a sentence.
-    detail: String,
-    /// changed_since: what it is now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    current: Option<Value>,
-    /// changed_since: who did it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changed_by: Option<String>,
-    /// changed_since: when.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changed_at: Option<DateTime<Utc>>,
 }
 
 /// Take back what one command or batch did, as far as the rules still allow it.
@@ -360,7 +266,7 @@ impl<'a> TakingBack<'a> {
             let back = back.into_iter().filter(|back| there && !kept.iter().any(|kept| kept.field == Some(back.field)));
             let back: Vec<Back> = back.collect();
             if there && (existence != Existence::Kept || !back.is_empty()) {
-                self.undone(noun, &shown, outcome(existence, noun), back);
+                self.undone(noun, &shown, Outcome::of(existence, noun), back);
             }
             self.kept(noun, &shown, kept);
         }
@@ -436,16 +342,5 @@ fn named<A: Past>(id: &str, record: Record) -> (&'static str, String) {
         Record::Itself => (A::NOUN, id.to_owned()),
         Record::Interaction(id) => ("interaction", id.to_string()),
         Record::Note(id) => ("note", id.to_string()),
-    }
-}
-
-fn outcome(existence: Existence, noun: &str) -> Outcome {
-    match (existence, noun) {
-        (Existence::Kept, _) => Outcome::ChangedBack,
-        (Existence::Back, _) => Outcome::Restored,
-        (Existence::Gone, "invoice") => Outcome::Voided,
-        (Existence::Gone, "user") => Outcome::Deactivated,
-        (Existence::Gone, "interaction") => Outcome::Cancelled,
-        (Existence::Gone, _) => Outcome::Deleted,
     }
 }
