@@ -52,7 +52,7 @@ impl Server {
             .env("DATABASE_URL", url)
             .env("DEVHUB_STATE_DIR", folder.join("server"))
             .env("DEVHUB_LISTEN", &address)
-            .env("DEVHUB_FOUNDER_PASSWORD", "a founder's pass phrase")
+            .env("DEVHUB_FOUNDER_PASSWORD", "a long walk by the sea")
             .env("DEVHUB_USER_RATE", "100000000")
             .env("DEVHUB_TENANT_RATE", "100000000")
             .env("DEVHUB_SIGN_IN_RATE", "100000000")
@@ -60,10 +60,11 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { child, address };
+        let mut server = Self { child, address };
         let mut client = Client::new(&server.address);
         while !matches!(client.call(Method::GET, "/health/ready", None).await, Ok(answer) if answer.status.is_success())
         {
+            assert!(server.child.try_wait().unwrap().is_none(), "the server ended instead of answering");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         (server, begun.elapsed())
@@ -119,7 +120,7 @@ async fn fill(url: &str, tenant: &str, leads: i64) {
             created_at, updated_at, position, occurred_from, recorded_from)
         select $1, 'LED-' || lpad(n::text, 3, '0'), 1 + n % 7, 'Mateo Rossi ' || n, 'Company ' || n % 5000,
             'Head of Operations', 'mateo.rossi.' || n || '@example.com', '+1 555 0100 1000', 'referral',
-            (array['new', 'contacted', 'qualified', 'proposal', 'closed_lost'])[1 + n % 5], 'new', 1000 + n % 90000, 'USD',
+            (array['new', 'contacted', 'qualified', 'proposal', 'closed_lost'])[(1 + n % 5)::integer], 'new', 1000 + n % 90000, 'USD',
             20, date '2026-01-01' + (n % 700)::integer, 'USR-001', at, at, at, n, at, at
         from generate_series(1000, 999 + $2) n,
              lateral (select timestamptz '2024-01-01' + n * 7919 % 60000000 * interval '1 second' as at) t";

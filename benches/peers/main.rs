@@ -3,6 +3,8 @@
 //! ```text
 //! cargo bench --bench peers              # five rounds; writes docs/benchmarks.json and the table in docs/benchmarks.md
 //! cargo bench --bench peers -- quick     # one short round; writes nothing
+//! cargo bench --bench peers -- quick 3 write
+//! cargo bench --bench peers -- append    # only that part of it; there are append, project and http
 //! ```
 //!
 //! Client, server and load share the machine, so a figure means something only beside what the same round reached
@@ -73,11 +75,15 @@ fn main() {
     {
         return runtime.block_on(bare_server::serve(url));
     }
-    let quick = arguments.iter().any(|argument| argument == "quick");
-    let only: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "quick").collect();
-    let figures = runtime.block_on(run(if quick { QUICK } else { FULL }, &only));
+    let said = |word: &str| arguments.iter().any(|argument| argument == word);
+    let mut size = if said("quick") { QUICK } else { FULL };
+    if let Some(rounds) = arguments.iter().find_map(|argument| argument.parse().ok()) {
+        size.rounds = rounds;
+    }
+    let only: Vec<&str> = ["append", "project", "http"].into_iter().filter(|part| said(part)).collect();
+    let figures = runtime.block_on(run(size, &only));
     figures.show();
-    if !quick && only.is_empty() {
+    if said("write") || !said("quick") && only.is_empty() {
         figures.write();
     }
 }
