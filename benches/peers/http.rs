@@ -118,7 +118,7 @@ async fn fill(url: &str, tenant: &str, leads: i64) {
     let insert = "insert into cell_000.leads (tenant_id, id, version, name, company, job_title, email, phone, source, stage,
             qualification, estimated_value, currency, probability, expected_close_date, assignee_id, stage_changed_at,
             created_at, updated_at, position, occurred_from, recorded_from)
-        select $1, 'LED-' || lpad(n::text, 3, '0'), 1 + n % 7, 'Mateo Rossi ' || n, 'Company ' || n % 5000,
+        select $1, 'LED-' || n, 1 + n % 7, 'Mateo Rossi ' || n, 'Company ' || n % 5000,
             'Head of Operations', 'mateo.rossi.' || n || '@example.com', '+1 555 0100 1000', 'referral',
             (array['new', 'contacted', 'qualified', 'proposal', 'closed_lost'])[(1 + n % 5)::integer], 'new', 1000 + n % 90000, 'USD',
             20, date '2026-01-01' + (n % 700)::integer, 'USR-001', at, at, at, n, at, at
