@@ -4,6 +4,7 @@
     clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "no bench needs all of it, and none has so many"
 )]
 
