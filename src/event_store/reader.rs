@@ -71,9 +71,12 @@ impl<'r> FromRow<'r, PgRow> for Entry {
     }
 }
 
-const ENTRY_COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, \
-     payload::text as payload, metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id, tenant_id, \
-     position, tenant_position, event_id, occurred_at, recorded_at";
+/// The columns of an [`Entry`], but for those of the metadata.
+const BARE_ENTRY_COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, \
+     payload::text as payload, tenant_id, position, tenant_position, event_id, occurred_at, recorded_at";
+const METADATA_COLUMNS: &str = "metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id";
+/// The same where nobody asks for them: what has no value is not read.
+const NO_METADATA: &str = "null::text as actor, null::text as correlation_id";
 
 /// Whose events are read again.
 #[derive(Debug, Clone)]
@@ -139,11 +142,7 @@ impl Selection {
     #[must_use]
     pub fn statement(&self) -> String {
         let order = self.order();
-        let metadata = if self.metadata {
-            "metadata->>'actor' as actor, metadata->>'correlation_id' as correlation_id"
-        } else {
-            "null::text as actor, null::text as correlation_id"
-        };
+        let metadata = if self.metadata { METADATA_COLUMNS } else { NO_METADATA };
         let whose = match self.whose {
             Whose::Everybody => "",
             Whose::Tenant(_) => "and tenant_id = $4",
@@ -153,9 +152,7 @@ impl Selection {
         };
         // The types are not to choose the index: the order is.
         format!(
-            "select aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
-                    {metadata}, tenant_id, position, tenant_position, event_id, occurred_at, recorded_at
-             from events
+            "select {BARE_ENTRY_COLUMNS}, {metadata} from events
              where {order} > $1 and {order} <= $2 and (cardinality($3) = 0 or aggregate_type = any($3)) {whose}
              order by {order}"
         )
@@ -195,7 +192,7 @@ pub async fn entries_between(
     limit: i64,
 ) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as(&format!(
-        "select {ENTRY_COLUMNS} from events
+        "select {BARE_ENTRY_COLUMNS}, {METADATA_COLUMNS} from events
          where position > $1 and position <= $2 and tenant_id <> all($3) order by position limit $4"
     ))
     .bind(position)
@@ -217,7 +214,7 @@ pub async fn entries_of(
     limit: i64,
 ) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as(&format!(
-        "select {ENTRY_COLUMNS} from events
+        "select {BARE_ENTRY_COLUMNS}, {METADATA_COLUMNS} from events
          where tenant_id = $1 and tenant_position > $2 order by tenant_position limit $3"
     ))
     .bind(tenant.to_string())
@@ -233,7 +230,7 @@ pub async fn entries_of(
 /// The database's, or an event that cannot be read.
 pub async fn entries_at(db: impl PgExecutor<'_>, tenant: TenantId, positions: &[i64]) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as(&format!(
-        "select {ENTRY_COLUMNS} from events where tenant_id = $1 and position = any($2) order by position"
+        "select {BARE_ENTRY_COLUMNS}, {METADATA_COLUMNS} from events where tenant_id = $1 and position = any($2) order by position"
     ))
     .bind(tenant.to_string())
     .bind(positions)

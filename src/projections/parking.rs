@@ -1,12 +1,14 @@
 //! Putting right what was parked: an entity's events are folded in order onto its row, from the one that was refused.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{Acquire, PgPool};
 
 use super::fact::Told;
-use super::model::{FoldError, Model, Parked, Poison};
+use super::model::{FoldError, Key, Model, Parked, Poison};
 use super::progress::by_tenant;
 use super::runner::is_refusal;
 use super::statement::Statement;
@@ -66,6 +68,20 @@ pub async fn unpark(
     }
     transaction.commit().await?;
     Ok(Some(unparked))
+}
+
+/// The entities that a projection has set aside, and the position of the event for which it did.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn set_aside(connection: &mut PgConnection, projection: &str) -> sqlx::Result<HashMap<Key, i64>> {
+    let rows: Vec<(String, String, i64)> =
+        sqlx::query_as("select tenant_id, id, position from parked_entities where projection = $1")
+            .bind(projection)
+            .fetch_all(connection)
+            .await?;
+    let rows = by_tenant(rows.into_iter().map(|(tenant, id, position)| (tenant, (id, position))).collect())?;
+    Ok(rows.into_iter().map(|(tenant, (id, position))| ((tenant, id), position)).collect())
 }
 
 async fn parked(

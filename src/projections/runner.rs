@@ -413,9 +413,9 @@ impl Projector {
         }
         self.moved_to = lowest;
         self.gauges.look(connection, &self.standings, self.head).await?;
-        self.report(None);
         if too_far {
             // After it was told how far everybody is, or what is looked up meanwhile would be of before.
+            self.report(None);
             self.known.all_unknown();
         }
         Ok(())

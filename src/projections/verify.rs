@@ -26,6 +26,8 @@ pub use record::{Record, Standing, State, latest, list, read, standing, tidy};
 
 use super::copy::Output;
 use super::model::Key;
+use super::parking::set_aside;
+use super::progress::by_tenant;
 use super::replay::{MadeOf, ReplayError, Replayable, Settings, named, read_ahead};
 use crate::aggregates::ids::TenantId;
 use crate::clock::{Clock, new_event_id};
@@ -310,20 +312,13 @@ struct Held {
 
 impl Held {
     async fn read(connection: &mut PgConnection, projection: &str) -> sqlx::Result<Self> {
-        let whose = |tenant: String| tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)));
-        let parked: Vec<(String, String, i64)> =
-            sqlx::query_as("select tenant_id, id, position from parked_entities where projection = $1")
-                .bind(projection)
-                .fetch_all(&mut *connection)
-                .await?;
+        let parked = set_aside(&mut *connection, projection).await?;
         let lanes: Vec<(String, i64)> =
             sqlx::query_as("select tenant_id, position from projection_lanes where projection = $1")
                 .bind(projection)
                 .fetch_all(connection)
                 .await?;
-        let parked = parked.into_iter().map(|(tenant, id, position)| Ok(((whose(tenant)?, id), position)));
-        let lanes = lanes.into_iter().map(|(tenant, position)| Ok((whose(tenant)?, position)));
-        Ok(Self { parked: parked.collect::<sqlx::Result<_>>()?, lanes: lanes.collect::<sqlx::Result<_>>()? })
+        Ok(Self { parked, lanes: by_tenant(lanes)?.into_iter().collect() })
     }
 }
 

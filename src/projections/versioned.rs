@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnection;
 
 use super::fact::{Fact, Told};
 use super::model::{Affected, Batch, FoldError, Key, Model, Parked, Poison, Projection, Touched};
+use super::parking::set_aside;
 use super::row::{COMMON_COLUMNS, Row, Stored};
 use super::statement::{Columns, Statement};
 use crate::event_store::Recorded;
@@ -124,19 +125,9 @@ impl<P: Projection> Versioned<P> {
     }
 
     async fn learn_parked(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        if self.parked.is_some() {
-            return Ok(());
+        if self.parked.is_none() {
+            self.parked = Some(set_aside(connection, P::NAME).await?);
         }
-        let rows: Vec<(String, String, i64)> =
-            sqlx::query_as("select tenant_id, id, position from parked_entities where projection = $1")
-                .bind(P::NAME)
-                .fetch_all(connection)
-                .await?;
-        let keyed = rows.into_iter().map(|(tenant, id, position)| {
-            let tenant = tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-            Ok(((tenant, id), position))
-        });
-        self.parked = Some(keyed.collect::<sqlx::Result<_>>()?);
         Ok(())
     }
 
