@@ -8,15 +8,19 @@ use sqlx::{Connection, PgConnection};
 
 use crate::writers::{self, Reached};
 
+/// An event as the log has it, without what tells it apart. Colons that are followed by a letter would be variables to
+/// pgbench.
+const EVENT: &str = r#"'LeadCaptured', '1',
+    '{"Captured": {"name": "Mateo Rossi", "company": "Company 1", "email": "mateo@example.com", "source": "referral",
+      "stage": "new", "probability": 5, "qualification": "new"}}',
+    '{"actor": "TNT-001/USR-004", "correlation_id": "01920000-0000-7000-8000-000000000001"}'"#;
+
 /// One row an insert, prepared, by `pgbench`: commits a second.
 pub fn single_rows(url: &str, clients: usize, time: Duration) -> f64 {
     let script = std::env::temp_dir().join(format!("devhub-bench-{}.sql", std::process::id()));
     std::fs::write(
         &script,
-        "insert into stock.events values ('Bare', gen_random_uuid()::text, 1, 'LeadCaptured', '1',
-         '{\"Captured\": {\"name\": \"Mateo Rossi\", \"company\": \"Company 1\", \"email\": \"mateo@example.com\",
-           \"source\": \"referral\", \"stage\": \"new\", \"probability\": 5, \"qualification\": \"new\"}}',
-         '{\"actor\": \"TNT-001/USR-004\", \"correlation_id\": \"01920000-0000-7000-8000-000000000001\"}');\n",
+        format!("insert into stock.events values ('Bare', gen_random_uuid()::text, 1, {EVENT});\n"),
     )
     .unwrap();
     let output = Command::new("pgbench")
@@ -41,17 +45,11 @@ pub async fn hundreds(url: &str, time: Duration) -> f64 {
     let pool = crate::stock::pool(url).await;
     let Reached { per_second, .. } = writers::write(4, time, pool.clone(), |pool, _, _| async move {
         let ids: Vec<String> = (0..ROWS).map(|_| new_event_id(Clock::system().now()).to_string()).collect();
-        sqlx::query(
-            "insert into events select 'Bare', i, 1, 'LeadCaptured', '1',
-               '{\"Captured\": {\"name\": \"Mateo Rossi\", \"company\": \"Company 1\", \"email\": \"mateo@example.com\",
-                 \"source\": \"referral\", \"stage\": \"new\", \"probability\": 5, \"qualification\": \"new\"}}',
-               '{\"actor\": \"TNT-001/USR-004\", \"correlation_id\": \"01920000-0000-7000-8000-000000000001\"}'
-             from unnest($1::text[]) i",
-        )
-        .bind(ids)
-        .execute(&*pool)
-        .await
-        .unwrap();
+        sqlx::query(&format!("insert into events select 'Bare', i, 1, {EVENT} from unnest($1::text[]) i"))
+            .bind(ids)
+            .execute(&*pool)
+            .await
+            .unwrap();
     })
     .await;
     pool.close().await;

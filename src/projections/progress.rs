@@ -35,14 +35,6 @@ impl Progress {
     pub fn of_all(&self) -> i64 {
         self.lanes.values().copied().fold(self.position, i64::min)
     }
-
-    /// What is wrong, if something is.
-    #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        let stopped = self.stopped.iter().map(|(projection, reason)| format!("{projection} has stopped: {reason}"));
-        let all: Vec<String> = self.failure.iter().cloned().chain(stopped).collect();
-        (!all.is_empty()).then(|| all.join("; "))
-    }
 }
 
 /// The handle through which commands wait for their effect and health checks look.

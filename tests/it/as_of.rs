@@ -2,16 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use devhub::aggregates::ids::TenantId;
 use devhub::api::customers::CustomerView;
 use devhub::api::leads::LeadView;
-use devhub::clock::new_event_id;
 use devhub::event_store::reader::events_after;
-use devhub::event_store::{Append, NewEvent, StreamId, StreamWrite};
+use devhub::event_store::{NewEvent, StreamId};
 use devhub::legacy::{self, Options, Progress};
 use devhub::projections::Fact;
 use devhub::projections::customers::{CustomerRow, Customers};
@@ -26,6 +24,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::legacy::OldDatabase;
+use crate::told;
 use crate::world::{Client, World};
 
 /// Which clock.
@@ -178,17 +177,10 @@ async fn record(world: &World, tenant: TenantId, first: u32, history: &[(u64, Ve
             } else {
                 (StreamId::new("Customer", tenant, format_args!("CUS-{number}")), customer_event(*sequence, step.kind))
             };
-            let event = NewEvent {
-                event_id: new_event_id(world.clock.now()),
-                event_type: event_type.into(),
-                event_version: "1".into(),
-                payload: payload.to_string(),
-                metadata: Arc::from(r#"{"actor":"system"}"#),
-                occurred_at: world.clock.now() - TimeDelta::minutes(step.minutes_ago),
-                claims: vec![],
-            };
-            let writes = vec![StreamWrite { target: stream.into(), expected: *sequence - 1, events: vec![event] }];
-            appends.push(Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None });
+            let now = world.clock.now();
+            let occurred_at = now - TimeDelta::minutes(step.minutes_ago);
+            let event = NewEvent { occurred_at, ..told::event(now, event_type, &payload) };
+            appends.push(told::one(stream, *sequence - 1, event));
         }
         for outcome in world.app.store.append_all(appends).await {
             stored = stored.max(outcome.unwrap().position);

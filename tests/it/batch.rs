@@ -334,10 +334,12 @@ async fn a_dry_run_says_what_each_operation_would_do_and_does_nothing() {
     let acme = furnished(&world).await;
     world.caught_up().await;
     let head = *world.app.store.head().borrow();
+    let position = acme.get("/api/leads").await.header("devhub-position").map(str::to_owned);
     for (noun, operations) in every_operation() {
         let body = json!({"dry_run": true, "operations": operations});
         let answer = acme.post(&format!("/api/{noun}/batch"), body).await;
-        assert_eq!(answer.header("devhub-correlation-id"), None);
+        let headers = (answer.header("devhub-position"), answer.header("devhub-correlation-id"));
+        assert_eq!(headers, (position.as_deref(), None));
         let answers = answer.ok();
         assert_eq!((&answers["correlation_id"], &answers["dry_run"]), (&Value::Null, &json!(true)));
         for (operation, result) in operations.iter().zip(answers["results"].as_array().unwrap()) {

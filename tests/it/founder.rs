@@ -195,3 +195,16 @@ async fn the_founder_finds_what_is_overdue_as_the_business_does() {
         assert_eq!(ids(&page), found, "{status}");
     }
 }
+
+#[tokio::test]
+async fn the_metrics_name_businesses_to_the_founder_only() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    metrics::gauge!("projection_tenant_lag", "projection" => "leads", "tenant" => "TNT-777").set(3.0);
+    let lag = "projection_tenant_lag{projection=\"leads\",tenant=\"TNT-777\"} 3";
+    assert!(world.founder().await.get("/metrics").await.text.contains(lag));
+    for client in [world.nobody(), acme] {
+        let text = client.get("/metrics").await.text;
+        assert!(!text.contains("TNT-777") && text.contains("projection_position{projection=\"leads\"}"), "{text}");
+    }
+}

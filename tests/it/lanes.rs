@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use devhub::aggregates::ids::TenantId;
-use devhub::clock::{Clock, new_event_id};
-use devhub::event_store::{self, Append, Cell, Database, EventStore, NewEvent, StreamId, StreamWrite};
+use devhub::clock::Clock;
+use devhub::event_store::{self, Cell, Database, EventStore, StreamId};
 use devhub::projections::fact::{Fact, Unread};
 use devhub::projections::leads::{LeadRow, Leads};
 use devhub::projections::model::{Affected, Batch, FoldError, Model, Poison, Projection, Touched, Versioned};
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::cluster::fresh_database;
 use crate::log::assert_versions_follow;
+use crate::told;
 
 const BURSTS: TenantId = TenantId::Business(1);
 const WAITS: TenantId = TenantId::Business(2);
@@ -115,28 +116,14 @@ impl Log {
         let mut appends = Vec::new();
         for number in leads {
             let expected = self.leads.entry((tenant, number)).or_insert(0);
-            let (event_type, payload) = match *expected {
-                0 => (
-                    "LeadCaptured",
-                    json!({"Captured": {"name": {"personal": "Grace"}, "source": "website", "stage": "new",
-                        "qualification": "new", "probability": 10, "probability_set_by_hand": false}}),
-                ),
-                version if version % 2 == 1 => ("LeadDeleted", json!({"Deleted": {}})),
-                _ => ("LeadRestored", json!({"Restored": {}})),
-            };
             let now = self.clock.now();
-            let event = NewEvent {
-                event_id: new_event_id(now),
-                event_type: event_type.into(),
-                event_version: "1".into(),
-                payload: payload.to_string(),
-                metadata: Arc::from(r#"{"actor":"system"}"#),
-                occurred_at: now,
-                claims: vec![],
+            let event = match *expected {
+                0 => told::captured(now, "Grace"),
+                version if version % 2 == 1 => told::event(now, "LeadDeleted", &json!({"Deleted": {}})),
+                _ => told::event(now, "LeadRestored", &json!({"Restored": {}})),
             };
             let stream = StreamId::new("Lead", tenant, format_args!("LED-{number:03}"));
-            let writes = vec![StreamWrite { target: stream.into(), expected: *expected, events: vec![event] }];
-            appends.push(Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None });
+            appends.push(told::one(stream, *expected, event));
             *expected += 1;
         }
         let mut last = 0;
@@ -303,7 +290,8 @@ async fn a_projection_whose_rows_mix_stops_alone_and_goes_on_when_it_can() {
     assert_eq!(stopped.position, 0, "one that never took anything is behind, not absent");
     refuses.store(false, Ordering::SeqCst);
     running.projections.reached(position, Duration::from_secs(60)).await.unwrap();
-    assert_eq!(running.projections.progress().trouble(), None);
+    let going_on = running.projections.progress();
+    assert_eq!((going_on.failure, going_on.stopped), (None, vec![]));
     running.end().await;
 }
 

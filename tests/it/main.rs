@@ -35,6 +35,7 @@ mod poison;
 mod postgres;
 mod rebuild;
 mod revert;
+mod told;
 mod undo;
 mod verify;
 mod walk;

@@ -1,14 +1,12 @@
 //! What cannot be taken in holds up nobody else: a record is set aside, a projection stops, and both are put right.
 
-use std::sync::Arc;
-
 use axum::http::Method;
 use devhub::aggregates::ids::TenantId;
-use devhub::clock::new_event_id;
-use devhub::event_store::{Append, NewEvent, StreamId, StreamWrite};
+use devhub::event_store::StreamId;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
+use crate::told;
 use crate::world::{Client, World};
 
 fn tenant_of(client: &Client) -> TenantId {
@@ -17,19 +15,7 @@ fn tenant_of(client: &Client) -> TenantId {
 
 /// Stores an event as it is, whatever the rules of its aggregate say.
 async fn store(world: &World, stream: StreamId, expected: i64, event_type: &str, payload: Value) -> i64 {
-    let now = world.clock.now();
-    let event = NewEvent {
-        event_id: new_event_id(now),
-        event_type: event_type.to_owned(),
-        event_version: "1".into(),
-        payload: payload.to_string(),
-        metadata: Arc::from(r#"{"actor":"system"}"#),
-        occurred_at: now,
-        claims: vec![],
-    };
-    let tenant = stream.tenant;
-    let writes = vec![StreamWrite { target: stream.into(), expected, events: vec![event] }];
-    let append = Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None };
+    let append = told::one(stream, expected, told::event(world.clock.now(), event_type, &payload));
     world.app.store.append_all(vec![append]).await.remove(0).unwrap().position
 }
 
@@ -122,9 +108,11 @@ async fn a_record_whose_event_cannot_be_read_is_set_aside_alone_and_put_right_la
     let cell = world.app.database.cells().next().unwrap();
     let status = devhub::projections::status::status(&cell.founder, &cell.name, &["leads", "customers"]).await.unwrap();
     assert_eq!(status.iter().map(|at| (at.parked, at.lag)).collect::<Vec<_>>(), [(1, 0), (0, 0)]);
-    let parked = devhub::projections::status::parked(&cell.founder, "leads", 10).await.unwrap();
-    assert_eq!((parked[0].position, parked[0].events, parked[0].id.as_str()), (poison, 2, "LED-000"));
-    assert!(parked[0].reason.contains("not understood"), "{}", parked[0].reason);
+    let detail = founder.get("/api/admin/projections/leads").await.ok();
+    let parked = &detail["parked_records"][0];
+    assert_eq!((&parked["position"], &parked["events"], &parked["id"]), (&json!(poison), &json!(2), &json!("LED-000")));
+    assert!(parked["reason"].as_str().unwrap().contains("not understood"), "{parked}");
+    assert_eq!(detail["parked"], 1);
 
     // Before the cause is mended it is refused again, and stays.
     let unpark = "/api/admin/projections/leads/unpark";
@@ -191,21 +179,8 @@ async fn a_row_that_the_database_refuses_is_found_among_many_and_set_aside() {
     let mut appends = Vec::new();
     for number in 0..300 {
         let name = if number == 123 || number == 200 { "Mallory" } else { "Grace" };
-        let now = world.clock.now();
-        let event = NewEvent {
-            event_id: new_event_id(now),
-            event_type: "LeadCaptured".into(),
-            event_version: "1".into(),
-            payload: json!({"Captured": {"name": {"personal": name}, "source": "website", "stage": "new",
-                "qualification": "new", "probability": 10, "probability_set_by_hand": false}})
-            .to_string(),
-            metadata: Arc::from(r#"{"actor":"system"}"#),
-            occurred_at: now,
-            claims: vec![],
-        };
         let stream = lead(tenant, &format!("LED-{number:03}"));
-        let writes = vec![StreamWrite { target: stream.into(), expected: 0, events: vec![event] }];
-        appends.push(Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None });
+        appends.push(told::one(stream, 0, told::captured(world.clock.now(), name)));
     }
     for outcome in world.app.store.append_all(appends).await {
         outcome.unwrap();
@@ -272,7 +247,8 @@ async fn where_nobody_can_tell_whose_row_it_is_the_projection_stops_and_the_othe
         .await
         .unwrap();
     let whole = progress.wait_for(|progress| progress.stopped.is_empty() && progress.position > poison).await;
-    assert_eq!(whole.unwrap().trouble(), None);
+    let whole = whole.unwrap().clone();
+    assert_eq!((whole.failure, whole.stopped), (None, vec![]));
     let read = acme.send(Method::GET, "/api/leads/LED-000", &wait, None).await;
     assert_eq!(read.ok()["name"], "Grace");
     assert!(read.header("devhub-position").unwrap().parse::<i64>().unwrap() >= position.parse().unwrap());
