@@ -11,15 +11,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::data::Data;
 use super::unpark::{UnparkArgs, unpark};
 use crate::aggregates::ids::TenantId;
+use crate::api::App;
 use crate::config::{DataSettings, LogFormat};
-use crate::projections::rebuild::{self, Overview, Rebuild, Rebuilt};
+use crate::projections::rebuild::{self, Detail, Overview, Rebuild, Rebuilt};
 use crate::projections::verify::{self, Difference, Scope, Verification};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ProjectionsCommand {
     /// The read models, and how far each is.
     List(Output),
-    /// How far one read model is, and what was last done about it.
+    /// How far one read model is, what was last done about it, and which records it has set aside.
     Status {
         /// Its name, such as leads.
         name: String,
@@ -76,15 +77,11 @@ pub(super) struct Output {
 }
 
 pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) -> anyhow::Result<ExitCode> {
-    let command = match command {
-        ProjectionsCommand::Unpark(which) => return unpark(settings, which).await,
-        other => other,
-    };
     let data = Data::open_beside(settings).await?;
     let done = match command {
-        ProjectionsCommand::Unpark(_) => Ok(ExitCode::SUCCESS),
-        ProjectionsCommand::List(output) => list(&data, settings, None, &output).await,
-        ProjectionsCommand::Status { name, output } => list(&data, settings, Some(name), &output).await,
+        ProjectionsCommand::Unpark(which) => unpark(&data, which).await,
+        ProjectionsCommand::List(output) => list(&data, settings, &output).await,
+        ProjectionsCommand::Status { name, output } => status(&data, settings, &name, &output).await,
         ProjectionsCommand::Rebuild { name, tenant, output } => rebuild(&data, settings, &name, tenant, &output).await,
         ProjectionsCommand::Verify { name, tenant, sample, output } => {
             verify(&data, settings, &name, Scope { tenant, sample }, &output).await
@@ -94,20 +91,37 @@ pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) ->
     done
 }
 
-async fn list(data: &Data, settings: &DataSettings, name: Option<String>, output: &Output) -> anyhow::Result<ExitCode> {
-    let cell = async |app: &crate::api::App| Ok(rebuild::overview(app.database.cell_of(TenantId::Platform)).await?);
-    let mut all: Vec<Overview> = data.work(settings, cell).await?;
-    if let Some(name) = name {
-        all.retain(|projection| projection.name == name);
-        let Some(only) = all.first() else { bail!("there is no projection {name}") };
-        if output.format == LogFormat::Json {
-            println!("{}", serde_json::to_string_pretty(only)?);
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
+async fn list(data: &Data, settings: &DataSettings, output: &Output) -> anyhow::Result<ExitCode> {
+    let cell = async |app: &App| Ok(rebuild::overview(app.database.cell_of(TenantId::Platform)).await?);
+    let all: Vec<Overview> = data.work(settings, cell).await?;
     match output.format {
         LogFormat::Json => println!("{}", serde_json::to_string_pretty(&all)?),
         LogFormat::Text => println!("{}", grid_of(&all)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn status(data: &Data, settings: &DataSettings, name: &str, output: &Output) -> anyhow::Result<ExitCode> {
+    let cell = async |app: &App| Ok(rebuild::detail(app.database.cell_of(TenantId::Platform), name).await?);
+    let Some(detail) = data.work(settings, cell).await? else { bail!("there is no projection {name}") };
+    let Detail { overview, parked_records } = &detail;
+    match output.format {
+        LogFormat::Json => println!("{}", serde_json::to_string_pretty(&detail)?),
+        LogFormat::Text => {
+            println!("{}", grid_of(std::slice::from_ref(overview)));
+            if !parked_records.is_empty() {
+                println!(
+                    "\nSet aside, the longest first; `devhub projections unpark {name}` once the cause is mended:"
+                );
+                let mut grid = grid(&["business", "record", "at", "event", "waiting", "reason"]);
+                for parked in parked_records {
+                    let numbers = (parked.position.to_string(), parked.events.to_string());
+                    let (position, events) = (&numbers.0, &numbers.1);
+                    grid.add_row([&parked.tenant_id, &parked.id, position, &parked.event_type, events, &parked.reason]);
+                }
+                println!("{grid}");
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

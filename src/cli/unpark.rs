@@ -8,7 +8,7 @@ use clap::Args;
 use super::data::Data;
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
-use crate::config::DataSettings;
+use crate::config::LogFormat;
 use crate::projections;
 use crate::projections::parking::{self, Unparked, Which};
 
@@ -22,15 +22,25 @@ pub(super) struct UnparkArgs {
     /// Only records with this id.
     #[arg(long)]
     id: Option<String>,
+    /// How to write what came of it.
+    #[arg(long, default_value = "text")]
+    format: LogFormat,
 }
 
 /// `devhub projections unpark`.
-pub(super) async fn unpark(settings: &DataSettings, args: UnparkArgs) -> anyhow::Result<ExitCode> {
-    let data = Data::open_beside(settings).await?;
-    let unparked = replay(&data, args).await;
-    data.close().await?;
-    let unparked = unparked?;
-    for Unparked { tenant_id, id, events, refused } in &unparked {
+pub(super) async fn unpark(data: &Data, args: UnparkArgs) -> anyhow::Result<ExitCode> {
+    let format = args.format;
+    let unparked = replay(data, args).await?;
+    match format {
+        LogFormat::Json => println!("{}", serde_json::to_string_pretty(&unparked)?),
+        LogFormat::Text => show(&unparked),
+    }
+    let still = unparked.iter().any(|record| record.refused.is_some());
+    Ok(if still { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn show(unparked: &[Unparked]) {
+    for Unparked { tenant_id, id, events, refused } in unparked {
         match refused {
             None => println!("{tenant_id} {id}: {events} events replayed"),
             Some(reason) => println!("{tenant_id} {id}: still parked: {reason}"),
@@ -39,8 +49,6 @@ pub(super) async fn unpark(settings: &DataSettings, args: UnparkArgs) -> anyhow:
     if unparked.is_empty() {
         println!("Nothing is parked there.");
     }
-    let still = unparked.iter().any(|record| record.refused.is_some());
-    Ok(if still { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 async fn replay(data: &Data, args: UnparkArgs) -> anyhow::Result<Vec<Unparked>> {

@@ -18,7 +18,7 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-pub use overview::{Overview, overview};
+pub use overview::{Detail, Overview, detail, overview};
 pub use record::{Record, State, latest, list, read};
 
 use super::copy::Output;

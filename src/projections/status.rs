@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
+use utoipa::ToSchema;
 
 /// How a projection is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
@@ -30,7 +31,10 @@ pub struct ProjectionStatus {
 }
 
 /// An entity that is set aside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow, ToSchema)]
+#[schema(as = ParkedRecord, example = json!({"projection": "leads", "tenant_id": "TNT-001", "id": "LED-007",
+    "position": 1200, "event_type": "LeadStageChanged", "reason": "it changes something that is not there", "events": 3,
+    "parked_at": "2026-01-31T09:00:00Z"}))]
 pub struct ParkedEntity {
     /// By which projection.
     pub projection: String,

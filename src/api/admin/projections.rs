@@ -16,7 +16,7 @@ use crate::aggregates::ids::TenantId;
 use crate::api::caller::Founder;
 use crate::api::{App, Json, Problem};
 use crate::event_store::Cell;
-use crate::projections::rebuild::{self, Overview, Rebuild, RebuildError};
+use crate::projections::rebuild::{self, Detail, Overview, Rebuild, RebuildError};
 use crate::projections::replay;
 use crate::projections::verify::{self, Scope, State as Verified, Verification, VerifyError};
 
@@ -76,12 +76,11 @@ async fn list(_: Founder, State(app): State<App>) -> Result<Json<All<Overview>>,
     Ok(Json(All { data: rebuild::overview(cell(&app)).await? }))
 }
 
-/// Read where one read model is.
+/// Read where one read model is, and which records it has set aside.
 #[utoipa::path(get, path = "/api/admin/projections/{name}", params(("name" = String, Path, example = "leads")),
-    responses((status = 200, body = Overview)))]
-async fn read(_: Founder, State(app): State<App>, named: Named) -> Result<Json<Overview>, Problem> {
-    let mut all = rebuild::overview(cell(&app)).await?.into_iter();
-    all.find(|projection| projection.name == named.name).map(Json).ok_or_else(Problem::not_found)
+    responses((status = 200, body = Detail)))]
+async fn read(_: Founder, State(app): State<App>, named: Named) -> Result<Json<Detail>, Problem> {
+    rebuild::detail(cell(&app), named.name).await?.map(Json).ok_or_else(Problem::not_found)
 }
 
 /// What is to be made anew.

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 use super::record::{self, Record};
 use crate::event_store::Cell;
-use crate::projections::{replay, status, verify};
+use crate::projections::status::{self, ParkedEntity};
+use crate::projections::{replay, verify};
 
 /// A projection.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -43,6 +44,31 @@ pub struct Overview {
     pub verified_at: Option<DateTime<Utc>>,
     /// Rows that were found to differ from the log, as long as nothing has put that right.
     pub differences: i64,
+}
+
+/// A projection, with what it has set aside.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = ProjectionDetail)]
+pub struct Detail {
+    /// The projection.
+    #[serde(flatten)]
+    pub overview: Overview,
+    /// The records that are set aside, those first that have been for longest; a hundred at most.
+    pub parked_records: Vec<ParkedEntity>,
+}
+
+/// The most that is told of what a projection has set aside.
+const TOLD: i64 = 100;
+
+/// One projection; none if there is none of this name.
+///
+/// # Errors
+/// The database's.
+pub async fn detail(cell: &Cell, name: &str) -> sqlx::Result<Option<Detail>> {
+    let Some(overview) = overview(cell).await?.into_iter().find(|projection| projection.name == name) else {
+        return Ok(None);
+    };
+    Ok(Some(Detail { overview, parked_records: status::parked(&cell.founder, name, TOLD).await? }))
 }
 
 /// Every projection, in the order in which the projector feeds them.
