@@ -164,7 +164,7 @@ async fn round(cluster: &PrivateCluster, number: usize, events: usize) -> Round 
         Arc::clone(&cell.name),
         clock,
         projections::all(),
-        store.head(),
+        store.tail(),
         stopping,
     );
     projections.reached(events as i64, PATIENCE).await.unwrap();

@@ -305,12 +305,12 @@ async fn make_cluster(home: &Home, installation: &Installation, options: &Option
     let mut initdb = command(home.account.as_ref(), &installation.program("initdb"));
     initdb.arg("-D").arg(&unfinished);
     initdb.args(["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-instructions"]);
-    // Unicode, sorted by code point, the same on every machine; since 17 also where the system
-    // itself has no such locale.
+    // Unicode, sorted by code point, the same on every machine; since 17 also where the system itself has no such
+    // locale. Before, the same order has to be called C to be compared byte by byte and not by the system's library.
     if installation.version >= 17 {
         initdb.args(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
     } else {
-        initdb.arg("--locale=C.UTF-8");
+        initdb.args(["--locale=C.UTF-8", "--lc-collate=C"]);
     }
     if !options.fsync {
         initdb.arg("--no-sync");

@@ -62,14 +62,16 @@ pub struct Tasks {
 impl Tasks {
     /// Lets what was begun be finished, then ends. Every [`App`] must be gone, or the appender goes on waiting
     /// for commands; after `limit` it is ended anyway.
-    pub async fn stop(self, limit: Duration) {
+    pub async fn stop(mut self, limit: Duration) {
         let _ = self.stop.send(true);
         self.housekeeping.abort();
         let ended = tokio::time::timeout(limit, async {
-            let _ = self.projector.await;
-            let _ = self.appender.await;
+            let _ = (&mut self.projector).await;
+            let _ = (&mut self.appender).await;
         });
         if ended.await.is_err() {
+            self.projector.abort();
+            self.appender.abort();
             tracing::warn!("some commands were still waiting when the server stopped");
         }
     }
@@ -98,7 +100,7 @@ impl App {
             Arc::clone(&cell.name),
             clock.clone(),
             projections::all(),
-            store.head(),
+            store.tail(),
             stopping,
         );
         let cursor_key = master.key_for(Purpose::Cursors)?;

@@ -13,11 +13,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use sqlx::PgPool;
+use chrono::{DateTime, Utc};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::append::{Append, AppendError, Appended};
 use super::batch::{Known, Outcome, write_at_once, write_locked};
+use super::tail::{Tail, TailWriter};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 
@@ -96,7 +99,7 @@ pub(super) enum Answer {
 pub struct Appender {
     queue: mpsc::Sender<Job>,
     bulk: Arc<Semaphore>,
-    head: watch::Receiver<i64>,
+    tail: Tail,
 }
 
 impl Appender {
@@ -104,12 +107,12 @@ impl Appender {
     #[must_use]
     pub fn start(pool: PgPool, cell: Arc<str>, clock: Clock) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let (head_sender, head) = watch::channel(0);
+        let (written, tail) = Tail::new();
         // Ends with the writer, which holds the other end of the channel.
-        tokio::spawn(announce(pool.clone(), head_sender.subscribe()));
-        let writer = Writer { pool, cell, clock, known: Known::default(), head: head_sender };
+        tokio::spawn(announce(pool.clone(), written.subscribe()));
+        let writer = Writer { pool, connection: None, cell, clock, known: Known::default(), written };
         let task = tokio::spawn(writer.run(jobs));
-        (Self { queue, bulk: Arc::new(Semaphore::new(BULK)), head }, task)
+        (Self { queue, bulk: Arc::new(Semaphore::new(BULK)), tail }, task)
     }
 
     /// Stores one command's outcome.
@@ -177,10 +180,10 @@ impl Appender {
         answered.await.map_err(|_| AppendError::Stopped)?
     }
 
-    /// The position of the last event that this process has written; moves after each commit.
+    /// What this process has written last.
     #[must_use]
-    pub fn head(&self) -> watch::Receiver<i64> {
-        self.head.clone()
+    pub fn tail(&self) -> &Tail {
+        &self.tail
     }
 }
 
@@ -208,10 +211,12 @@ async fn announce(pool: PgPool, mut head: watch::Receiver<i64>) {
 
 struct Writer {
     pool: PgPool,
+    /// The one that it writes on, as long as that works: whatever the server keeps for a session is warm there.
+    connection: Option<PoolConnection<Postgres>>,
     cell: Arc<str>,
     clock: Clock,
     known: Known,
-    head: watch::Sender<i64>,
+    written: TailWriter,
 }
 
 impl Writer {
@@ -241,22 +246,13 @@ impl Writer {
         let mut locked = false;
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
-            let outcome = if locked {
-                write_locked(&self.pool, &self.cell, &mut self.known, &mut jobs, now).await
-            } else {
-                write_at_once(&self.pool, &self.cell, &mut self.known, &jobs, now).await
-            };
-            match outcome {
-                Ok(Outcome::Stored(answers)) => {
+            match self.try_to_write(&mut jobs, locked, now).await {
+                Ok(Outcome::Stored { answers, entries }) => {
                     for (job, answer) in jobs.into_iter().zip(answers) {
                         // A waiter that went away had its command stored all the same.
                         let _ = job.answer.send(answer);
                     }
-                    self.head.send_if_modified(|head| {
-                        let moved = *head != self.known.position();
-                        *head = self.known.position();
-                        moved
-                    });
+                    self.written.push(entries, self.known.position());
                     return;
                 }
                 Ok(Outcome::TakeTheLock) => {
@@ -278,6 +274,23 @@ impl Writer {
         for job in jobs {
             let _ = job.answer.send(Err(AppendError::Overloaded));
         }
+    }
+}
+
+impl Writer {
+    /// Tries once. After a failure the connection is not used again.
+    async fn try_to_write(&mut self, jobs: &mut [Job], locked: bool, now: DateTime<Utc>) -> sqlx::Result<Outcome> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.pool.acquire().await?,
+        };
+        let outcome = if locked {
+            write_locked(&mut connection, &self.cell, &mut self.known, jobs, now).await?
+        } else {
+            write_at_once(&mut connection, &self.cell, &mut self.known, jobs, now).await?
+        };
+        self.connection = Some(connection);
+        Ok(outcome)
     }
 }
 

@@ -1,15 +1,23 @@
 //! One batch: what the appender knows of the log, what its commands would add to it, and the statement that does.
 
+mod facts;
+mod statement;
+
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{PgPool, Row};
-use uuid::Uuid;
 
-use super::append::{Append, AppendError, Appended, IdempotencyClaim, StreamWrite};
+use facts::{Facts, learn_heads, learn_versions, read_head};
+
+use super::append::{Append, AppendError, Appended, IdempotencyClaim, NewEvent, StreamWrite};
 use super::appender::{Answer, Ask, Job};
+use super::envelope::Recorded;
 use super::hash::{GENESIS, Link};
+use super::reader::{Entry, entry_metadata};
 use super::stream::{StreamId, Target};
 use crate::aggregates::claims::{ClaimChange, ClaimKind};
 use crate::aggregates::ids::{CustomerId, InvoiceId, LeadId, ProjectId, TenantId, UserId};
@@ -53,19 +61,15 @@ impl Known {
 
 /// What came of a batch.
 pub(super) enum Outcome {
-    /// It is stored; an answer for each command, some of which may have been refused.
-    Stored(Vec<Result<Answer, AppendError>>),
+    /// It is stored.
+    Stored {
+        /// An answer for each command, some of which may have been refused.
+        answers: Vec<Result<Answer, AppendError>>,
+        /// The events, as whoever reads the log would find them.
+        entries: Vec<Entry>,
+    },
     /// Nothing is stored: something can only be judged under the head row's lock.
     TakeTheLock,
-}
-
-/// What the database says, asked under the head row's lock.
-#[derive(Default)]
-struct Facts {
-    /// What is taken, and by which aggregate.
-    claimed: HashMap<(TenantId, ClaimKind, String), String>,
-    keys: HashSet<(String, String)>,
-    broken_conditions: HashSet<usize>,
 }
 
 struct Batch<'a> {
@@ -81,27 +85,14 @@ struct Batch<'a> {
     keys: HashSet<(String, String)>,
     /// Streams whose version is not known: the event that a write builds on must be there.
     unverified: Vec<(StreamId, i64)>,
+    placed: Vec<Placed<'a>>,
     columns: Columns<'a>,
     answers: Vec<Result<Answer, AppendError>>,
 }
 
-/// The rows to insert, column by column.
+/// The other rows to insert, column by column.
 #[derive(Default)]
 struct Columns<'a> {
-    aggregate_type: Vec<&'static str>,
-    aggregate_id: Vec<String>,
-    sequence: Vec<i64>,
-    event_type: Vec<&'a str>,
-    event_version: Vec<&'a str>,
-    payload: Vec<&'a str>,
-    metadata: Vec<&'a str>,
-    tenant_id: Vec<String>,
-    position: Vec<i64>,
-    tenant_position: Vec<i64>,
-    event_id: Vec<Uuid>,
-    occurred_at: Vec<DateTime<Utc>>,
-    recorded_at: Vec<DateTime<Utc>>,
-    hash: Vec<[u8; 32]>,
     claim_tenant: Vec<String>,
     claim_kind: Vec<&'static str>,
     claim_key: Vec<&'a str>,
@@ -117,6 +108,44 @@ struct Columns<'a> {
     key_correlation: Vec<String>,
 }
 
+/// An event and where it comes to stand.
+struct Placed<'a> {
+    event: &'a NewEvent,
+    tenant: TenantId,
+    tenant_id: Arc<str>,
+    aggregate_type: &'static str,
+    aggregate_id: Arc<str>,
+    sequence: i64,
+    position: i64,
+    tenant_position: i64,
+    recorded_at: DateTime<Utc>,
+    hash: [u8; 32],
+}
+
+impl Placed<'_> {
+    /// As it is read from the log, but for the hash, which such entries do not have.
+    fn entry(&self) -> Entry {
+        let Self { event, .. } = self;
+        let recorded = Recorded {
+            tenant_id: self.tenant,
+            aggregate_type: self.aggregate_type.to_owned(),
+            aggregate_id: self.aggregate_id.to_string(),
+            sequence: self.sequence,
+            position: self.position,
+            tenant_position: self.tenant_position,
+            event_id: event.event_id,
+            event_type: event.event_type.clone(),
+            event_version: event.event_version.clone(),
+            payload: Value::Null,
+            metadata: entry_metadata(&event.metadata),
+            occurred_at: event.occurred_at,
+            recorded_at: self.recorded_at,
+            hash: Vec::new(),
+        };
+        Entry { recorded, payload: event.payload.clone() }
+    }
+}
+
 /// Why one command is not part of the batch.
 enum Refused {
     With(AppendError),
@@ -124,68 +153,21 @@ enum Refused {
     Unknown,
 }
 
-const WRITE: &str = "
-with head as (
-    update cell_head set position = $2, recorded_at = $3
-    where cell = $1 and position = $4 and not exists (
-        select from unnest($38::text[], $39::text[], $40::bigint[]) as b (aggregate_type, aggregate_id, sequence)
-        where not exists (select from events e where e.aggregate_type = b.aggregate_type
-                           and e.aggregate_id = b.aggregate_id and e.sequence = b.sequence)
-    )
-    returning cell
-), new_events as (
-    insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
-                        tenant_id, position, tenant_position, event_id, occurred_at, recorded_at, hash)
-    select e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::jsonb,
-           e.metadata::jsonb, e.tenant_id, e.position, e.tenant_position, e.event_id, e.occurred_at,
-           e.recorded_at, e.hash
-    from head, unnest($5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[],
-                      $12::text[], $13::bigint[], $14::bigint[], $15::uuid[], $16::timestamptz[],
-                      $17::timestamptz[], $18::bytea[])
-         as e (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, tenant_id,
-               position, tenant_position, event_id, occurred_at, recorded_at, hash)
-), new_heads as (
-    insert into tenant_heads (tenant_id, position, hash)
-    select t.tenant_id, t.position, t.hash
-    from head, unnest($19::text[], $20::bigint[], $21::bytea[]) as t (tenant_id, position, hash)
-    on conflict (tenant_id) do update set position = excluded.position, hash = excluded.hash
-), new_counters as (
-    insert into counters (tenant_id, kind, next)
-    select c.tenant_id, c.kind, c.next
-    from head, unnest($22::text[], $23::text[], $24::bigint[]) as c (tenant_id, kind, next)
-    on conflict (tenant_id, kind) do update set next = excluded.next
-), new_claims as (
-    insert into claims (tenant_id, kind, key, holder)
-    select c.tenant_id, c.kind, c.key, c.holder
-    from head, unnest($25::text[], $26::text[], $27::text[], $28::text[]) as c (tenant_id, kind, key, holder)
-), new_logins as (
-    insert into platform.logins (email_key, tenant_id, user_id)
-    select l.email_key, l.tenant_id, l.user_id
-    from head, unnest($29::text[], $30::text[], $31::text[]) as l (email_key, tenant_id, user_id)
-), new_keys as (
-    insert into idempotency_keys (tenant_id, actor, key, request_hash, position, correlation_id, created_at)
-    select k.tenant_id, k.actor, k.key, k.request_hash, k.position, k.correlation_id, $3
-    from head, unnest($32::text[], $33::text[], $34::text[], $35::bytea[], $36::bigint[], $37::text[])
-         as k (tenant_id, actor, key, request_hash, position, correlation_id)
-)
-select count(*) from head";
-
 /// Writes the commands on the strength of what is known, in one statement.
 ///
 /// # Errors
 /// The database's, after which the batch may or may not have been stored.
 pub(super) async fn write_at_once(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     cell: &str,
     known: &mut Known,
     jobs: &[Job],
     now: DateTime<Utc>,
 ) -> sqlx::Result<Outcome> {
-    let mut connection = pool.acquire().await?;
     if known.head.is_none() {
-        known.head = Some(read_head(&mut connection, cell, "").await?);
+        known.head = Some(read_head(connection, cell, "").await?);
     }
-    learn_heads(&mut connection, known, jobs).await?;
+    learn_heads(connection, known, jobs).await?;
 
     let mut batch = Batch::new(known, None, now);
     for job in jobs {
@@ -196,14 +178,13 @@ pub(super) async fn write_at_once(
         }
     }
     // Only the statement shows that what is known still holds: a refusal needs that as much as a success.
-    match batch.execute(&mut connection, cell).await {
+    match batch.execute(connection, cell).await {
         Ok(true) => {}
         Ok(false) => return Ok(Outcome::TakeTheLock),
         Err(error) if is_unique_violation(&error) => return Ok(Outcome::TakeTheLock),
         Err(error) => return Err(error),
     }
-    let remembered = batch.remember();
-    Ok(Outcome::Stored(remembered.into_known(known)))
+    Ok(batch.stored().into_known(known))
 }
 
 /// Writes the commands under the head row's lock, having asked the database about each.
@@ -211,13 +192,13 @@ pub(super) async fn write_at_once(
 /// # Errors
 /// The database's, after which the batch may or may not have been stored.
 pub(super) async fn write_locked(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     cell: &str,
     known: &mut Known,
     jobs: &mut [Job],
     now: DateTime<Utc>,
 ) -> sqlx::Result<Outcome> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = connection.begin().await?;
     known.forget();
     known.head = Some(read_head(&mut transaction, cell, " for update").await?);
     learn_heads(&mut transaction, known, jobs).await?;
@@ -248,8 +229,7 @@ pub(super) async fn write_locked(
         return Err(sqlx::Error::Protocol("the head row moved under its own lock".into()));
     }
     transaction.commit().await?;
-    let remembered = batch.remember();
-    Ok(Outcome::Stored(remembered.into_known(known)))
+    Ok(batch.stored().into_known(known))
 }
 
 impl<'a> Batch<'a> {
@@ -268,6 +248,7 @@ impl<'a> Batch<'a> {
             released: HashSet::new(),
             keys: HashSet::new(),
             unverified: Vec::new(),
+            placed: Vec::new(),
             columns: Columns::default(),
             answers: Vec::new(),
         }
@@ -328,11 +309,10 @@ impl<'a> Batch<'a> {
 
     /// Whether a command before this one in the batch adds what this one relies on not being added.
     fn breaks_a_condition(&self, append: &Append) -> bool {
-        let tenant = append.tenant.to_string();
-        let added = self.columns.tenant_id.iter().zip(&self.columns.event_type);
-        added
-            .filter(|(of, _)| **of == tenant)
-            .any(|(_, event_type)| append.conditions.iter().any(|condition| condition.event_types.contains(event_type)))
+        self.placed.iter().filter(|placed| placed.tenant == append.tenant).any(|placed| {
+            let added = placed.event.event_type.as_str();
+            append.conditions.iter().any(|condition| condition.event_types.contains(&added))
+        })
     }
 
     fn check_claims(&self, append: &Append) -> Result<(), Refused> {
@@ -448,8 +428,8 @@ impl<'a> Batch<'a> {
         stream: &StreamId,
         write: &'a StreamWrite,
     ) -> i64 {
-        let tenant_id = tenant.to_string();
-        let aggregate_id = stream.aggregate_id();
+        let tenant_id: Arc<str> = tenant.to_string().into();
+        let aggregate_id: Arc<str> = stream.aggregate_id().into();
         let mut sequence = write.expected;
         for event in &write.events {
             sequence += 1;
@@ -470,21 +450,18 @@ impl<'a> Batch<'a> {
                 metadata: event.metadata.as_bytes(),
             };
             head.hash = link.hash(&head.hash);
-            let columns = &mut self.columns;
-            columns.aggregate_type.push(stream.aggregate_type);
-            columns.aggregate_id.push(aggregate_id.clone());
-            columns.sequence.push(sequence);
-            columns.event_type.push(&event.event_type);
-            columns.event_version.push(&event.event_version);
-            columns.payload.push(&event.payload);
-            columns.metadata.push(&event.metadata);
-            columns.tenant_id.push(tenant_id.clone());
-            columns.position.push(self.position);
-            columns.tenant_position.push(head.position);
-            columns.event_id.push(event.event_id);
-            columns.occurred_at.push(event.occurred_at);
-            columns.recorded_at.push(self.now);
-            columns.hash.push(head.hash);
+            self.placed.push(Placed {
+                event,
+                tenant,
+                tenant_id: Arc::clone(&tenant_id),
+                aggregate_type: stream.aggregate_type,
+                aggregate_id: Arc::clone(&aggregate_id),
+                sequence,
+                position: self.position,
+                tenant_position: head.position,
+                recorded_at: self.now,
+                hash: head.hash,
+            });
             for change in &event.claims {
                 self.stage_claim(stream, change);
             }
@@ -519,96 +496,31 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Sends the statement. False: the head was elsewhere, and nothing is stored.
-    async fn execute(&mut self, connection: &mut PgConnection, cell: &str) -> sqlx::Result<bool> {
-        let c = std::mem::take(&mut self.columns);
-        let (mut head_tenant, mut head_position, mut head_hash) = (Vec::new(), Vec::new(), Vec::new());
-        for (tenant, head) in &self.tenants {
-            head_tenant.push(tenant.to_string());
-            head_position.push(head.position);
-            head_hash.push(head.hash);
-        }
-        let (mut counter_tenant, mut counter_kind, mut counter_next) = (Vec::new(), Vec::new(), Vec::new());
-        for ((tenant, kind), next) in &self.counters {
-            counter_tenant.push(tenant.to_string());
-            counter_kind.push(*kind);
-            counter_next.push(*next);
-        }
-        let (mut base_type, mut base_id, mut base_sequence) = (Vec::new(), Vec::new(), Vec::new());
-        for (stream, sequence) in &self.unverified {
-            base_type.push(stream.aggregate_type);
-            base_id.push(stream.aggregate_id());
-            base_sequence.push(*sequence);
-        }
-        let advanced: i64 = sqlx::query_scalar(WRITE)
-            .bind(cell)
-            .bind(self.position)
-            .bind(self.now)
-            .bind(self.known.position())
-            .bind(c.aggregate_type)
-            .bind(c.aggregate_id)
-            .bind(c.sequence)
-            .bind(c.event_type)
-            .bind(c.event_version)
-            .bind(c.payload)
-            .bind(c.metadata)
-            .bind(c.tenant_id)
-            .bind(c.position)
-            .bind(c.tenant_position)
-            .bind(c.event_id)
-            .bind(c.occurred_at)
-            .bind(c.recorded_at)
-            .bind(c.hash)
-            .bind(head_tenant)
-            .bind(head_position)
-            .bind(head_hash)
-            .bind(counter_tenant)
-            .bind(counter_kind)
-            .bind(counter_next)
-            .bind(c.claim_tenant)
-            .bind(c.claim_kind)
-            .bind(c.claim_key)
-            .bind(c.claim_holder)
-            .bind(c.login_key)
-            .bind(c.login_tenant)
-            .bind(c.login_user)
-            .bind(c.key_tenant)
-            .bind(c.key_actor)
-            .bind(c.key)
-            .bind(c.key_hash)
-            .bind(c.key_position)
-            .bind(c.key_correlation)
-            .bind(base_type)
-            .bind(base_id)
-            .bind(base_sequence)
-            .fetch_one(connection)
-            .await?;
-        Ok(advanced == 1)
-    }
-
     /// What is known once the batch is stored.
-    fn remember(self) -> Remembered {
-        Remembered {
+    fn stored(self) -> Stored {
+        Stored {
             head: (self.position, self.now),
             tenants: self.tenants,
             counters: self.counters,
             versions: self.versions,
             answers: self.answers,
+            entries: self.placed.iter().map(Placed::entry).collect(),
         }
     }
 }
 
 /// What a stored batch adds to what is known.
-struct Remembered {
+struct Stored {
     head: (i64, DateTime<Utc>),
     tenants: HashMap<TenantId, TenantHead>,
     counters: HashMap<(TenantId, &'static str), i64>,
     versions: HashMap<StreamId, i64>,
     answers: Vec<Result<Answer, AppendError>>,
+    entries: Vec<Entry>,
 }
 
-impl Remembered {
-    fn into_known(self, known: &mut Known) -> Vec<Result<Answer, AppendError>> {
+impl Stored {
+    fn into_known(self, known: &mut Known) -> Outcome {
         known.head = Some(self.head);
         known.tenants.extend(self.tenants);
         known.counters.extend(self.counters);
@@ -616,176 +528,8 @@ impl Remembered {
             known.versions.clear();
         }
         known.versions.extend(self.versions);
-        self.answers
+        Outcome::Stored { answers: self.answers, entries: self.entries }
     }
-}
-
-impl Facts {
-    async fn ask(connection: &mut PgConnection, jobs: &[Job]) -> sqlx::Result<Self> {
-        let mut facts = Self::default();
-        facts.ask_claims(connection, jobs).await?;
-        facts.ask_keys(connection, jobs).await?;
-        for (index, append) in appends(jobs) {
-            for condition in &append.conditions {
-                let broken: bool = sqlx::query_scalar(
-                    "select exists (select 1 from events
-                      where tenant_id = $1 and tenant_position > $2 and event_type = any($3))",
-                )
-                .bind(append.tenant.to_string())
-                .bind(condition.after)
-                .bind(condition.event_types)
-                .fetch_one(&mut *connection)
-                .await?;
-                if broken {
-                    facts.broken_conditions.insert(index);
-                    break;
-                }
-            }
-        }
-        Ok(facts)
-    }
-
-    async fn ask_claims(&mut self, connection: &mut PgConnection, jobs: &[Job]) -> sqlx::Result<()> {
-        let (mut logins, mut tenants, mut kinds, mut keys) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (_, append) in appends(jobs) {
-            for (_, change) in claim_changes(append) {
-                match change.kind() {
-                    ClaimKind::Login => logins.push(change.key().to_owned()),
-                    kind @ ClaimKind::InvoiceNumber => {
-                        tenants.push(append.tenant.to_string());
-                        kinds.push(kind.as_str());
-                        keys.push(change.key().to_owned());
-                    }
-                }
-            }
-        }
-        if !logins.is_empty() {
-            let taken: Vec<(String, String)> = sqlx::query_as(
-                "select email_key, tenant_id || ':' || user_id from platform.logins where email_key = any($1)",
-            )
-            .bind(logins)
-            .fetch_all(&mut *connection)
-            .await?;
-            for (key, holder) in taken {
-                self.claimed.insert(claim_entry(TenantId::Platform, ClaimKind::Login, &key), holder);
-            }
-        }
-        if !keys.is_empty() {
-            let taken = sqlx::query(
-                "select c.tenant_id, c.key, c.holder from claims c
-                 join unnest($1::text[], $2::text[], $3::text[]) as w (tenant_id, kind, key)
-                   on c.tenant_id = w.tenant_id and c.kind = w.kind and c.key = w.key",
-            )
-            .bind(tenants)
-            .bind(kinds)
-            .bind(keys)
-            .fetch_all(&mut *connection)
-            .await?;
-            for row in taken {
-                let tenant = parse_tenant(row.try_get("tenant_id")?)?;
-                self.claimed.insert((tenant, ClaimKind::InvoiceNumber, row.try_get("key")?), row.try_get("holder")?);
-            }
-        }
-        Ok(())
-    }
-
-    async fn ask_keys(&mut self, connection: &mut PgConnection, jobs: &[Job]) -> sqlx::Result<()> {
-        let claims = appends(jobs).filter_map(|(_, append)| append.idempotency.as_ref());
-        let (actors, keys): (Vec<&str>, Vec<&str>) =
-            claims.map(|claim| (claim.actor.as_str(), claim.key.as_str())).unzip();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let used: Vec<(String, String)> = sqlx::query_as(
-            "select i.actor, i.key from idempotency_keys i
-             join unnest($1::text[], $2::text[]) as w (actor, key) on i.actor = w.actor and i.key = w.key",
-        )
-        .bind(actors)
-        .bind(keys)
-        .fetch_all(connection)
-        .await?;
-        self.keys.extend(used);
-        Ok(())
-    }
-}
-
-async fn read_head(connection: &mut PgConnection, cell: &str, lock: &str) -> sqlx::Result<(i64, DateTime<Utc>)> {
-    let statement = format!("select position, greatest(recorded_at, 'epoch') from cell_head where cell = $1{lock}");
-    sqlx::query_as(&statement).bind(cell).fetch_one(connection).await
-}
-
-/// Reads the heads and counters of tenants that are not known yet.
-async fn learn_heads(connection: &mut PgConnection, known: &mut Known, jobs: &[Job]) -> sqlx::Result<()> {
-    let mut missing: Vec<TenantId> =
-        jobs.iter().map(|job| job.ask.tenant()).filter(|tenant| !known.tenants.contains_key(tenant)).collect();
-    missing.sort_unstable();
-    missing.dedup();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    for tenant in missing {
-        known.tenants.insert(tenant, TenantHead { position: 0, hash: GENESIS });
-    }
-    let heads = sqlx::query("select tenant_id, position, hash from tenant_heads where tenant_id = any($1)")
-        .bind(&names)
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in heads {
-        let hash: Vec<u8> = row.try_get("hash")?;
-        let hash = hash.try_into().map_err(|_| sqlx::Error::Decode("a hash is 32 bytes".into()))?;
-        let head = TenantHead { position: row.try_get("position")?, hash };
-        known.tenants.insert(parse_tenant(row.try_get("tenant_id")?)?, head);
-    }
-    let counters = sqlx::query("select tenant_id, kind, next from counters where tenant_id = any($1)")
-        .bind(&names)
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in counters {
-        let kind: String = row.try_get("kind")?;
-        let Some(kind) = KINDS.iter().find(|known| **known == kind) else { continue };
-        known.counters.insert((parse_tenant(row.try_get("tenant_id")?)?, *kind), row.try_get("next")?);
-    }
-    Ok(())
-}
-
-/// Everything that is counted within a tenant.
-const KINDS: [&str; 7] = [
-    UserId::PREFIX,
-    CustomerId::PREFIX,
-    LeadId::PREFIX,
-    ProjectId::PREFIX,
-    InvoiceId::PREFIX,
-    crate::aggregates::ids::InteractionId::PREFIX,
-    crate::aggregates::ids::NoteId::PREFIX,
-];
-
-/// Reads the versions of all streams that the commands write or rely on.
-async fn learn_versions(connection: &mut PgConnection, known: &mut Known, jobs: &[Job]) -> sqlx::Result<()> {
-    let mut streams: Vec<&StreamId> = Vec::new();
-    for (_, append) in appends(jobs) {
-        streams.extend(append.guards.iter().map(|guard| &guard.stream));
-        streams.extend(append.writes.iter().filter_map(|write| match &write.target {
-            Target::Named(stream) => Some(stream),
-            Target::Next { .. } => None,
-        }));
-    }
-    streams.sort_unstable();
-    streams.dedup();
-    let types: Vec<&str> = streams.iter().map(|stream| stream.aggregate_type).collect();
-    let ids: Vec<String> = streams.iter().map(|stream| stream.aggregate_id()).collect();
-    let versions: Vec<i64> = sqlx::query_scalar(
-        "select coalesce((select max(e.sequence) from events e
-                           where e.aggregate_type = s.aggregate_type and e.aggregate_id = s.aggregate_id), 0)
-         from unnest($1::text[], $2::text[]) with ordinality as s (aggregate_type, aggregate_id, n)
-         order by s.n",
-    )
-    .bind(types)
-    .bind(ids)
-    .fetch_all(connection)
-    .await?;
-    known.versions.extend(streams.into_iter().cloned().zip(versions));
-    Ok(())
 }
 
 fn appends(jobs: &[Job]) -> impl Iterator<Item = (usize, &Append)> {
@@ -816,10 +560,6 @@ fn numbered(local: &str) -> Option<(&'static str, i64)> {
     let (prefix, number) = local.split_once('-')?;
     let kind = COUNTED_STREAMS.into_iter().find(|kind| *kind == prefix)?;
     Some((kind, number.parse().ok()?))
-}
-
-fn parse_tenant(text: &str) -> sqlx::Result<TenantId> {
-    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {

@@ -172,7 +172,7 @@ impl Database {
                 request: pool("devhub_request", 10, &[]),
                 founder: pool("devhub_founder", 4, &[]),
                 appender: pool("devhub_appender", 4, &BY_KEY),
-                projector: pool("devhub_projector", 3, &BY_KEY),
+                projector: pool("devhub_projector", 4, &BY_KEY),
                 importer: pool("devhub_importer", 8, &AT_LEISURE),
                 sign_in: platform,
                 replayer: pool("devhub_projector", 6, &AT_LEISURE),

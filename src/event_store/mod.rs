@@ -20,6 +20,7 @@ pub mod reader;
 pub mod scope;
 pub mod stream;
 pub mod streams;
+pub mod tail;
 pub mod upcast;
 pub mod work;
 
@@ -34,6 +35,7 @@ pub use work::{Planned, Work, WorkError};
 
 use appender::Appender;
 use streams::Streams;
+use tail::Tail;
 use tokio::task::JoinHandle;
 
 use crate::aggregates::ids::TenantId;
@@ -100,6 +102,12 @@ impl EventStore {
     /// The position of the last event that this process stored.
     #[must_use]
     pub fn head(&self) -> tokio::sync::watch::Receiver<i64> {
-        self.appender.head()
+        self.appender.tail().head()
+    }
+
+    /// What this process stored last, for whoever reads the log right behind it.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        self.appender.tail().clone()
     }
 }

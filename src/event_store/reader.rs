@@ -58,6 +58,13 @@ pub struct Entry {
 /// The entries of the metadata that an [`Entry`] has.
 const ENTRY_METADATA: [&str; 2] = ["actor", "correlation_id"];
 
+/// The same of the metadata as it was written, which is text to text.
+pub(super) fn entry_metadata(written: &str) -> HashMap<String, String> {
+    let mut all: HashMap<String, String> = serde_json::from_str(written).unwrap_or_default();
+    all.retain(|key, _| ENTRY_METADATA.contains(&key.as_str()));
+    all
+}
+
 impl<'r> FromRow<'r, PgRow> for Entry {
     fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
         let mut metadata = HashMap::with_capacity(ENTRY_METADATA.len());

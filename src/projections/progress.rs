@@ -1,12 +1,13 @@
 //! How far the read models are: for whoever waits for an effect, says what a read includes, or looks after them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::aggregates::ids::TenantId;
 
@@ -73,6 +74,10 @@ impl Projections {
 
     async fn until(&self, wanted: i64, limit: Duration, at: impl Fn(&Progress) -> i64) -> Result<(), Lagging> {
         let mut progress = self.progress.clone();
+        if at(&progress.borrow_and_update()) >= wanted {
+            return Ok(());
+        }
+        let _waiting = Waiting::new(&self.known);
         let reached = progress.wait_for(|progress| at(progress) >= wanted);
         match tokio::time::timeout(limit, reached).await {
             Ok(Ok(_)) => Ok(()),
@@ -130,9 +135,36 @@ impl Projections {
 pub(super) struct Known {
     positions: RwLock<HashMap<TenantId, i64>>,
     parked: RwLock<HashMap<TenantId, HashSet<String>>>,
+    /// How many wait for the read models, and the call that somebody does.
+    waiting: AtomicUsize,
+    wanted: Notify,
+}
+
+/// Somebody who waits for the read models.
+struct Waiting<'k>(&'k Known);
+
+impl<'k> Waiting<'k> {
+    fn new(known: &'k Known) -> Self {
+        known.waiting.fetch_add(1, Ordering::SeqCst);
+        known.wanted.notify_one();
+        Self(known)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Known {
+    /// Waits until somebody waits.
+    pub(super) async fn wanted(&self) {
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            self.wanted.notified().await;
+        }
+    }
+
     /// Everything of these tenants up to these positions of their histories is written by every projection.
     pub(super) fn advance(&self, positions: impl IntoIterator<Item = (TenantId, i64)>) {
         let mut known = self.positions.write().unwrap_or_else(PoisonError::into_inner);

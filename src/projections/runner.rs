@@ -14,6 +14,10 @@
 //! | the database refuses a batch | it is halved until the event is found, which is then refused |
 //! | the database fails | everybody tries again |
 //!
+//! Whoever stands right behind this process's own appender gets the events from there, and everybody is taken to stand
+//! where this process left them until the statement, another process's announcement or the clock says otherwise: so
+//! a batch at the end of the log is one round trip.
+//!
 //! Turns go round between projections that stand at different positions, and between the main line and the lanes of
 //! tenants that have more than a batch waiting: whoever does not stand behind such a tenant waits for one batch.
 
@@ -23,9 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnection, PgListener};
-use tokio::sync::{Notify, watch};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
+use sqlx::{PgPool, Postgres};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -40,6 +45,7 @@ use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::appender::CHANNEL;
 use crate::event_store::reader::{Entry, entries_between, entries_of};
+use crate::event_store::tail::Tail;
 
 /// Events folded and written at once.
 const BATCH: i64 = 1_000;
@@ -53,6 +59,8 @@ const MOVES: i64 = 10_000;
 const LEASE: Duration = Duration::from_secs(5);
 /// How often the log and the checkpoints are looked at when nobody has said that there is something new.
 const POLL: Duration = Duration::from_millis(200);
+/// How long events that nobody waits for may wait for others: a batch costs much the same however small it is.
+const LINGER: Duration = Duration::from_millis(10);
 /// The pause after a failure.
 const BACK_OFF: Duration = Duration::from_millis(500);
 /// How often a projection that has stopped is tried again.
@@ -105,8 +113,8 @@ enum Prepared {
 
 /// What a round did.
 enum Round {
-    /// Wrote something; there may be more.
-    Wrote,
+    /// There may be more to do.
+    More,
     /// There is nothing new, or another process writes.
     Rest,
 }
@@ -114,6 +122,8 @@ enum Round {
 /// Feeds the read models of one cell.
 pub struct Projector {
     pool: PgPool,
+    /// The one that it works over, as long as that works: whatever the server keeps for a session is warm there.
+    connection: Option<PoolConnection<Postgres>>,
     cell: Arc<str>,
     clock: Clock,
     models: Vec<Box<dyn Model>>,
@@ -122,6 +132,12 @@ pub struct Projector {
     /// Where everybody stands, as far as this process knows, and where the log ends.
     standings: Vec<Standing>,
     head: i64,
+    /// When that was looked up; none if it may be different now.
+    looked: Option<Instant>,
+    /// What this process has appended last.
+    tail: Tail,
+    /// The last position that a process has announced.
+    announced: watch::Receiver<i64>,
     /// Where this process left each projection; what its model remembers holds only there.
     left: HashMap<String, Place>,
     /// The batch after the last one, if it was made ready while that was written.
@@ -147,13 +163,16 @@ impl Projector {
         cell: Arc<str>,
         clock: Clock,
         models: Vec<Box<dyn Model>>,
-        head: watch::Receiver<i64>,
+        tail: Tail,
         stop: watch::Receiver<bool>,
     ) -> (Projections, JoinHandle<()>) {
         let (progress, watched) = watch::channel(Progress::default());
         let known = Arc::new(Known::default());
+        let (announcing, announced) = watch::channel(0);
+        let listener = tokio::spawn(listen(pool.clone(), announcing));
         let projector = Self {
             pool,
+            connection: None,
             cell,
             clock,
             models,
@@ -161,6 +180,9 @@ impl Projector {
             leased_until: None,
             standings: Vec::new(),
             head: 0,
+            looked: None,
+            tail,
+            announced,
             left: HashMap::new(),
             next: None,
             turns: (0, 0),
@@ -171,17 +193,23 @@ impl Projector {
             known: Arc::clone(&known),
             gauges: Gauges::default(),
         };
-        let task = tokio::spawn(projector.run(head, stop));
+        let task = tokio::spawn(async move {
+            projector.run(stop).await;
+            listener.abort();
+        });
         (Projections { progress: watched, known }, task)
     }
 
-    async fn run(mut self, mut head: watch::Receiver<i64>, mut stop: watch::Receiver<bool>) {
-        let news = Arc::new(Notify::new());
-        let listener = tokio::spawn(listen(self.pool.clone(), Arc::clone(&news)));
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let (mut head, mut announced) = (self.tail.head(), self.announced.clone());
         while !*stop.borrow() {
             let pause = match self.round().await {
-                Ok(Round::Wrote) => {
+                Ok(Round::More) => {
                     self.report(None);
+                    tokio::select! {
+                        () = self.linger() => {}
+                        _ = stop.changed() => {}
+                    }
                     continue;
                 }
                 Ok(Round::Rest) => {
@@ -196,18 +224,25 @@ impl Projector {
             };
             tokio::select! {
                 _ = head.changed() => {}
-                () = news.notified() => {}
+                Ok(()) = announced.changed() => {}
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        listener.abort();
         if self.leased_until.is_some() {
             let _ = sqlx::query("update projector_lease set lease_until = '-infinity' where cell = $1 and owner = $2")
                 .bind(&*self.cell)
                 .bind(self.owner)
                 .execute(&self.pool)
                 .await;
+        }
+    }
+
+    /// Lets a little come together, as long as nobody waits for it and it is less than a batch.
+    async fn linger(&mut self) {
+        self.head = self.head.max(*self.tail.head().borrow());
+        if self.head - self.lowest() < BATCH {
+            let _ = tokio::time::timeout(LINGER, self.known.wanted()).await;
         }
     }
 
@@ -222,7 +257,9 @@ impl Projector {
 
     /// Tells whoever waits. True if that was news.
     fn report(&mut self, failure: Option<String>) -> bool {
-        self.gauges.show(&self.standings, self.head, failure.is_some());
+        if failure.is_some() || self.progress.borrow().failure.is_some() {
+            self.gauges.show(&self.standings, self.head, failure.is_some());
+        }
         let mut lanes: BTreeMap<TenantId, i64> = BTreeMap::new();
         for (tenant, lane) in self.standings.iter().flat_map(|standing| &standing.place.lanes) {
             let at = lanes.entry(*tenant).or_insert(lane.position);
@@ -249,6 +286,7 @@ impl Projector {
     }
 
     fn forget_rows(&mut self) {
+        self.looked = None;
         self.next = None;
         self.left.clear();
         for model in &mut self.models {
@@ -261,16 +299,23 @@ impl Projector {
     async fn round(&mut self) -> Result<Round, RoundError> {
         let (statement, step) = match self.next_batch().await? {
             Prepared::Batch(batch) => *batch,
-            Prepared::Again => return Ok(Round::Wrote),
+            Prepared::Again => return Ok(Round::More),
             Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
         };
-        let writing = tokio::spawn(write(self.pool.clone(), statement));
+        let mut connection = self.own_connection().await?;
+        let writing = tokio::spawn(async move {
+            let written = write(&mut connection, statement).await;
+            (written, connection)
+        });
         let next = self.prepare_after(&step).await;
-        match writing.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))? {
+        let (written, connection) = writing.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))?;
+        self.connection = written.is_ok().then_some(connection);
+        match written {
             Ok(true) => {}
             Ok(false) => {
+                // Somebody is elsewhere than thought: rebuilt, unparked, or another process's.
                 self.forget();
-                return Ok(Round::Rest);
+                return Ok(Round::More);
             }
             Err(error) if is_refusal(&error) => {
                 self.forget_rows();
@@ -288,7 +333,7 @@ impl Projector {
             // What is written is written. The next round meets the failure again, and reports it.
             Err(_) => self.forget_rows(),
         }
-        Ok(Round::Wrote)
+        Ok(Round::More)
     }
 
     /// The batch that was made ready ahead, unless that would let somebody wait behind a tenant who has much to read.
@@ -305,11 +350,27 @@ impl Projector {
         self.prepare().await
     }
 
-    /// Takes the lease if it has to, looks where everybody stands, and makes the batch ready of whoever's turn it is.
     async fn prepare(&mut self) -> Result<Prepared, RoundError> {
-        let mut connection = self.pool.acquire().await?;
-        let mine = self.hold_lease(&mut connection).await?;
-        self.look(&mut connection).await?;
+        let mut connection = self.own_connection().await?;
+        let prepared = self.prepare_over(&mut connection).await;
+        self.connection = prepared.is_ok().then_some(connection);
+        prepared
+    }
+
+    /// The connection that it works over; it is put back once it has worked.
+    async fn own_connection(&mut self) -> sqlx::Result<PoolConnection<Postgres>> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.pool.acquire().await,
+        }
+    }
+
+    /// Takes the lease if it has to, looks where everybody stands, and makes the batch ready of whoever's turn it is.
+    async fn prepare_over(&mut self, connection: &mut PgConnection) -> Result<Prepared, RoundError> {
+        let mine = self.hold_lease(connection).await?;
+        if !mine || !self.knows() {
+            self.look(connection).await?;
+        }
         if !mine {
             return Ok(Prepared::Elsewhere);
         }
@@ -327,7 +388,7 @@ impl Projector {
                 tenant_position: entry.recorded.tenant_position,
             });
             let line = Line::Lane { tenant, from, to, main: place.position, ends };
-            return self.fold(&mut connection, members, line, entries, !ends, None).await;
+            return self.fold(connection, members, line, entries, !ends, None).await;
         }
         // Those who are behind others come no further than to them, to go on together.
         let ahead =
@@ -339,14 +400,19 @@ impl Projector {
         }
         let most = self.most(BATCH);
         let from = place.position;
-        let entries = entries_between(&mut *connection, (from, last), &but_for, most).await?;
+        let at_hand =
+            if last == i64::MAX { self.tail.take_after(from, usize::try_from(most).unwrap_or(0)) } else { None };
+        let entries = match at_hand {
+            Some(entries) => entries,
+            None => entries_between(&mut *connection, (from, last), &but_for, most).await?,
+        };
         let full = (entries.len() as u64) >= most.unsigned_abs();
         if full && ahead.is_none() && self.careful.is_none() {
             let seen = last_of_each(&entries);
             let to = entries.last().map_or(from, |entry| entry.recorded.position);
-            let crowding = self.crowding(&mut connection, &seen, to).await?;
+            let crowding = self.crowding(connection, &seen, to).await?;
             if !crowding.is_empty() {
-                self.open_lanes(&mut connection, members, from, &entries, &crowding).await?;
+                self.open_lanes(connection, members, from, &entries, &crowding).await?;
                 return Ok(Prepared::Again);
             }
         }
@@ -356,7 +422,7 @@ impl Projector {
             _ => last,
         };
         let line = Line::Main { from, to, but_for };
-        self.fold(&mut connection, members, line, entries, full, None).await
+        self.fold(connection, members, line, entries, full, None).await
     }
 
     /// The batch after one that is being written: everybody will be where that leads, or it will not be written. Only
@@ -383,6 +449,13 @@ impl Projector {
         }
     }
 
+    /// Whether everybody stands where this process left them, and the log ends where this process ended it, as far as
+    /// anybody has said; at intervals it is looked up all the same.
+    fn knows(&mut self) -> bool {
+        self.head = self.head.max(*self.tail.head().borrow());
+        self.looked.is_some_and(|looked| looked.elapsed() < POLL) && *self.announced.borrow() <= self.head
+    }
+
     /// How many events at once, of `most`.
     fn most(&self, most: i64) -> i64 {
         self.careful.map_or(most, |careful| careful.min(most))
@@ -393,6 +466,8 @@ impl Projector {
     async fn look(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
         let names: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
         (self.standings, self.head) = standings(&mut *connection, &self.cell, &names, self.clock.now()).await?;
+        self.looked = Some(Instant::now());
+        self.gauges.show(&self.standings, self.head, false);
         for standing in &self.standings {
             if self.left.get(&standing.name) != Some(&standing.place) {
                 self.left.remove(&standing.name);
@@ -614,14 +689,14 @@ impl Projector {
     async fn refused(&mut self, step: Step, error: &sqlx::Error) -> Result<Round, RoundError> {
         if step.events > 1 {
             self.careful = i64::try_from(step.events / 2).ok();
-            return Ok(Round::Wrote);
+            return Ok(Round::More);
         }
         tracing::warn!(%error, "the database refuses what an event makes of a row: {error}");
         self.careful = None;
         for member in &step.members {
             self.alone(member, &step.line).await?;
         }
-        Ok(Round::Wrote)
+        Ok(Round::More)
     }
 
     /// One projection takes one event, and if the database refuses what becomes of it, the projection refuses it.
@@ -640,7 +715,7 @@ impl Projector {
             drop(connection);
             let Prepared::Batch(batch) = prepared else { return Ok(()) };
             let (statement, step) = *batch;
-            match write(self.pool.clone(), statement).await {
+            match write(&mut *self.pool.acquire().await?, statement).await {
                 Ok(true) => {
                     self.made(&step);
                     return if step.parks { Ok(self.look_at_parked().await?) } else { Ok(()) };
@@ -726,21 +801,23 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Writes the rows and moves the checkpoints. False: they were elsewhere, nothing is written.
-async fn write(pool: PgPool, statement: Statement) -> sqlx::Result<bool> {
+async fn write(connection: &mut PgConnection, statement: Statement) -> sqlx::Result<bool> {
     let (text, arguments) = statement.ending(MOVED);
-    let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(&pool).await?;
+    let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(connection).await?;
     Ok(moved > 0)
 }
 
-/// Passes on what other processes announce; a hint, so that a failure costs no more than the poll's delay.
-async fn listen(pool: PgPool, news: Arc<Notify>) {
+/// Passes on what processes announce; a hint, so that a failure costs no more than the poll's delay.
+async fn listen(pool: PgPool, announced: watch::Sender<i64>) {
+    // Kept for good, so it is none of those that others take turns with.
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
     loop {
         let listened = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(CHANNEL).await?;
             loop {
-                listener.recv().await?;
-                news.notify_one();
+                let position: i64 = listener.recv().await?.payload().parse().unwrap_or(i64::MAX);
+                announced.send_if_modified(|last| position > std::mem::replace(last, position.max(*last)));
             }
         };
         let result: sqlx::Result<()> = listened.await;

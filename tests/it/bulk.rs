@@ -168,7 +168,7 @@ impl Log {
 
     fn projector(&self, models: Vec<Box<dyn Model>>) -> (Projections, JoinHandle<()>) {
         let (pool, name) = (self.cell.projector.clone(), Arc::clone(&self.cell.name));
-        Projector::start(pool, name, self.clock.clone(), models, self.store.head(), self.stopping.clone())
+        Projector::start(pool, name, self.clock.clone(), models, self.store.tail(), self.stopping.clone())
     }
 
     /// That every event has counted once.

@@ -136,8 +136,8 @@ impl Log {
     fn project(&self, models: Vec<Box<dyn Model>>) -> Running {
         let (stop, stopping) = watch::channel(false);
         let (pool, name) = (self.cell.projector.clone(), Arc::clone(&self.cell.name));
-        let head = self.store.head();
-        let (projections, task) = Projector::start(pool, name, self.clock.clone(), models, head, stopping);
+        let tail = self.store.tail();
+        let (projections, task) = Projector::start(pool, name, self.clock.clone(), models, tail, stopping);
         Running { projections, task, stop }
     }
 
@@ -147,7 +147,7 @@ impl Log {
         let cell = database.cells().next().unwrap().clone();
         let (stop, stopping) = watch::channel(false);
         let (projections, task) =
-            Projector::start(cell.projector, cell.name, self.clock.clone(), models, self.store.head(), stopping);
+            Projector::start(cell.projector, cell.name, self.clock.clone(), models, self.store.tail(), stopping);
         Running { projections, task, stop }
     }
 

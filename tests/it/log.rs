@@ -1,18 +1,23 @@
 //! The log: dense, chained, readable by stock postgres-es, and beyond the reach of whoever may not see or change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use cqrs_es::persist::{PersistedEventRepository, PersistedEventStore};
 use cqrs_es::{AggregateContext, EventStore as _};
+use devhub::aggregates::ids::TenantId;
 use devhub::aggregates::lead::Lead;
+use devhub::clock::Clock;
 use devhub::event_store::hash::{GENESIS, Link};
-use devhub::event_store::reader::events_after;
-use devhub::event_store::{Recorded, StreamId};
+use devhub::event_store::reader::{Entry, entries_between, events_after};
+use devhub::event_store::{self, Database, EventStore, Recorded, StreamId};
 use postgres_es::PostgresEventRepository;
-use serde_json::json;
+use serde_json::{Value, json};
 use serde_json_canonicalizer::to_vec as canonical;
 use sqlx::PgPool;
 
+use crate::cluster::fresh_database;
+use crate::told;
 use crate::world::World;
 
 /// Two businesses that work at the same time.
@@ -70,6 +75,41 @@ async fn positions_are_dense_over_the_cell_and_for_each_tenant_and_the_chain_hol
         *last = event.tenant_position;
     }
     assert!(events.is_sorted_by_key(|event| event.recorded_at));
+}
+
+#[tokio::test]
+async fn what_is_handed_on_right_behind_the_appender_is_what_the_log_says() {
+    let url = fresh_database("devhub", event_store::migrate).await;
+    let database = Database::connect(&url).await.unwrap();
+    let cell = database.cells().next().unwrap().clone();
+    let (store, _) = EventStore::open(&cell, Clock::system());
+    let names = ["Zoë \u{1F600}", "Ä\"\\/ \u{2028}", "tab\tand\nline", "", "é e\u{301}"];
+    let metadata = [
+        r#"{"actor":"TNT-001:USR-004","correlation_id":"01920000-0000-7000-8000-000000000001","role":"OWNER"}"#,
+        r#"{"request_id":"\u00e9","correlation_id":"a","actor":"system"}"#,
+        r#"{"actor":"system"}"#,
+    ];
+    let appends = (0..90).map(|n| {
+        let name = names[n % names.len()];
+        let mut event = told::captured(Clock::system().now(), name);
+        event.metadata = Arc::from(metadata[n % metadata.len()]);
+        event.event_version = format!("1.{n}");
+        let tenant = TenantId::Business(u32::try_from(n % 4).unwrap());
+        told::one(StreamId::new("Lead", tenant, format_args!("LED-{n:03}")), 0, event)
+    });
+    for outcome in store.append_all(appends.collect()).await {
+        outcome.unwrap();
+    }
+    let handed_on = store.tail().take_after(0, 1_000).unwrap();
+    let read = entries_between(&cell.projector, (0, i64::MAX), &[], 1_000).await.unwrap();
+    assert_eq!(handed_on.len(), 90);
+    // The log keeps the text of JSON in an order of its own.
+    let meaning = |entry: &Entry| {
+        let payload: Value = serde_json::from_str(&entry.payload).unwrap();
+        let metadata: BTreeMap<_, _> = entry.recorded.metadata.iter().collect();
+        format!("{:?} {metadata:?} {payload}", Recorded { metadata: HashMap::new(), ..entry.recorded.clone() })
+    };
+    assert_eq!(handed_on.iter().map(meaning).collect::<Vec<_>>(), read.iter().map(meaning).collect::<Vec<_>>());
 }
 
 #[tokio::test]
