@@ -91,6 +91,9 @@ impl Options {
             format!("fsync={}", switch(self.fsync)),
             format!("synchronous_commit={}", switch(self.fsync)),
             format!("full_page_writes={}", switch(self.fsync)),
+            // After each checkpoint every page is logged whole once more: better seldom, for a minute of recovery at most.
+            "max_wal_size=4GB".into(),
+            "checkpoint_timeout=15min".into(),
             "timezone=UTC".into(),
             "log_timezone=UTC".into(),
         ]
