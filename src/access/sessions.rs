@@ -29,7 +29,8 @@ pub const LIFETIME: TimeDelta = TimeDelta::days(90);
 const LONGEST_USER_AGENT: usize = 256;
 
 /// What [`Session::from_row`] reads.
-pub(crate) const COLUMNS: &str = "session_id, tenant_id, user_id, created_at, last_used_at, expires_at, address, user_agent,
+pub(crate) const COLUMNS: &str =
+    "session_id, tenant_id, user_id, created_at, last_used_at, expires_at, address, user_agent,
      support_tenant_id, support_mode";
 
 /// Where the founder is during a support session.
@@ -292,13 +293,11 @@ async fn issue(db: &mut PgConnection, session: &Session, now: DateTime<Utc>) -> 
 /// # Errors
 /// The database's.
 pub async fn active(db: impl PgExecutor<'_>, session: Uuid, now: DateTime<Utc>) -> Result<Option<Session>, Error> {
-    let row = sqlx::query(&format!(
-        "select {COLUMNS} from platform.sessions where session_id = $1 and {ACTIVE}"
-    ))
-    .bind(session)
-    .bind(now)
-    .fetch_optional(db)
-    .await?;
+    let row = sqlx::query(&format!("select {COLUMNS} from platform.sessions where session_id = $1 and {ACTIVE}"))
+        .bind(session)
+        .bind(now)
+        .fetch_optional(db)
+        .await?;
     row.as_ref().map(Session::from_row).transpose()
 }
 

@@ -118,7 +118,12 @@ fn bare(parts: Parts) -> Request {
     Request::from_parts(parts, Body::empty())
 }
 
-async fn admit_and_go_on(app: &App, request: Request, next: Next, standing: Result<Arc<Standing>, Problem>) -> Response {
+async fn admit_and_go_on(
+    app: &App,
+    request: Request,
+    next: Next,
+    standing: Result<Arc<Standing>, Problem>,
+) -> Response {
     if let Ok(standing) = &standing
         && let Err(problem) = count(app, standing)
     {

@@ -206,11 +206,7 @@ fn people_columns() -> String {
 }
 
 fn person(row: &PgRow) -> sqlx::Result<Option<(Identity, Business)>> {
-    if row.try_get("is_known")? {
-        Ok(Some((people::identity_of(row)?, people::business_of(row)?)))
-    } else {
-        Ok(None)
-    }
+    if row.try_get("is_known")? { Ok(Some((people::identity_of(row)?, people::business_of(row)?))) } else { Ok(None) }
 }
 
 /// Each row's answer in the place of its question; a row that cannot be read is its own question's trouble.

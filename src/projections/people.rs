@@ -68,7 +68,8 @@ impl Business {
 }
 
 /// What is read of `users u`.
-pub(crate) const IDENTITY: &str = "u.email, u.full_name, u.role, u.department, u.permissions, u.status as user_status, u.version";
+pub(crate) const IDENTITY: &str =
+    "u.email, u.full_name, u.role, u.department, u.permissions, u.status as user_status, u.version";
 /// What is read of `tenants t`.
 pub(crate) const BUSINESS: &str =
     "t.business_name, t.status as tenant_status, t.subscription_plan, t.seat_limit, t.features, t.limits";
