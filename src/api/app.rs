@@ -13,6 +13,7 @@ use super::caller::Caller;
 use super::limits::{Limiter, RateLimits};
 use super::lookup::Records;
 use super::standing::Standings;
+use super::system;
 use crate::access::Access;
 use crate::access::secrets::{MasterKey, Purpose};
 use crate::aggregates::ids::TenantId;
@@ -211,6 +212,8 @@ const RECORD_DESKS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often what is over is removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(300);
+/// How often the times that were measured are summed up; until then each of them is kept.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a stored answer is kept.
 const ANSWERS_KEPT_DAYS: i32 = 7;
 
@@ -219,7 +222,12 @@ async fn housekeep(parts: std::sync::Weak<Parts>) {
         measure(&parts).await;
     }
     loop {
-        tokio::time::sleep(HOUSEKEEPING).await;
+        for _ in 0..HOUSEKEEPING.as_secs() / UPKEEP.as_secs() {
+            tokio::time::sleep(UPKEEP).await;
+            if let Some(recorder) = system::recorder() {
+                recorder.run_upkeep();
+            }
+        }
         let Some(parts) = parts.upgrade() else { return };
         if let Err(error) = parts.access.tidy().await {
             tracing::warn!(%error, "old sessions were not removed: {error}");

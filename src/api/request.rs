@@ -94,7 +94,9 @@ async fn observed(State(measures): State<Measures>, request: Request, next: Next
 
 /// The metrics of every kind of answer that there was, found without writing their labels each time.
 #[derive(Clone, Default)]
-struct Measures(Arc<RwLock<HashMap<(&'static str, u16), HashMap<String, Measure>>>>);
+struct Measures(Arc<RwLock<HashMap<(&'static str, u16), ByRoute>>>);
+
+type ByRoute = HashMap<String, Measure>;
 
 #[derive(Clone)]
 struct Measure {
