@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod event_store;
 pub mod founding;
+pub mod gather;
 pub mod legacy;
 pub mod load;
 pub mod postgres;

@@ -20,8 +20,9 @@ pub const PREFIX: &str = "dvh_";
 /// How exactly the last use is known.
 const LAST_USED_PRECISION: TimeDelta = TimeDelta::minutes(1);
 
-const COLUMNS: &str = "key_id, tenant_id, name, secret_hash, role, permissions, created_by, created_at, expires_at,
-     last_used_at, revoked_at";
+/// What is read of a key, as [`Kept`] reads it; its secret's hash among it.
+pub(crate) const COLUMNS: &str = "key_id, tenant_id, name, secret_hash, role as key_role,
+     permissions as key_permissions, created_by, created_at, expires_at, last_used_at, revoked_at";
 
 /// A key, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +56,8 @@ impl ApiKey {
             key_id: row.try_get("key_id")?,
             tenant: parsed(row, "tenant_id")?,
             name: row.try_get("name")?,
-            role: parsed(row, "role")?,
-            permissions: row.try_get::<Json<_>, _>("permissions")?.0,
+            role: parsed(row, "key_role")?,
+            permissions: row.try_get::<Json<_>, _>("key_permissions")?.0,
             created_by: parsed(row, "created_by")?,
             created_at: row.try_get("created_at")?,
             expires_at: row.try_get("expires_at")?,
@@ -164,29 +165,63 @@ pub async fn create(
     Ok((ApiKey::from_row(&row)?, shown.into()))
 }
 
+/// The id in a key as it is sent: what it is looked up by. The secret is still to be checked.
+///
+/// # Errors
+/// [`ApiKeyRefused::Malformed`].
+pub fn id_of(key: &SecretString) -> Result<&str, ApiKeyRefused> {
+    Sent::read(key.expose_secret()).map(|sent| sent.id).ok_or(ApiKeyRefused::Malformed)
+}
+
+/// A key as it is kept.
+#[derive(Clone)]
+pub struct Kept {
+    key: ApiKey,
+    secret_hash: Vec<u8>,
+}
+
+impl Kept {
+    /// Reads a row that has [`COLUMNS`].
+    pub(crate) fn from_row(row: &PgRow) -> Result<Self, Error> {
+        Ok(Self { key: ApiKey::from_row(row)?, secret_hash: row.try_get("secret_hash")? })
+    }
+
+    /// The key, before anybody has shown that they have it.
+    pub(crate) fn unproven(&self) -> &ApiKey {
+        &self.key
+    }
+
+    /// The key, if this is its text and it is good.
+    ///
+    /// # Errors
+    /// See [`ApiKeyRefused`].
+    pub fn admit(&self, sent: &SecretString, now: DateTime<Utc>) -> Result<&ApiKey, ApiKeyRefused> {
+        let sent = Sent::read(sent.expose_secret()).ok_or(ApiKeyRefused::Malformed)?;
+        // The secret first: only who has it learns that the key is over.
+        if sent.id != self.key.key_id || !equal(&sha256(sent.secret.as_bytes()), &self.secret_hash) {
+            return Err(ApiKeyRefused::Unknown);
+        }
+        if self.key.revoked_at.is_some() {
+            return Err(ApiKeyRefused::Revoked);
+        }
+        if self.key.expires_at.is_some_and(|end| end <= now) {
+            return Err(ApiKeyRefused::Expired);
+        }
+        Ok(&self.key)
+    }
+}
+
 /// Whose key this is, if it is good.
 ///
 /// # Errors
 /// See [`ApiKeyRefused`].
 pub async fn verify(db: impl PgExecutor<'_>, key: &SecretString, now: DateTime<Utc>) -> Result<ApiKey, ApiKeyRefused> {
-    let sent = Sent::read(key.expose_secret()).ok_or(ApiKeyRefused::Malformed)?;
     let row = sqlx::query(&format!("select {COLUMNS} from platform.api_keys where key_id = $1"))
-        .bind(sent.id)
+        .bind(id_of(key)?)
         .fetch_optional(db)
         .await?
         .ok_or(ApiKeyRefused::Unknown)?;
-    // The secret first: only who has it learns that the key is over.
-    if !equal(&sha256(sent.secret.as_bytes()), row.try_get("secret_hash")?) {
-        return Err(ApiKeyRefused::Unknown);
-    }
-    let key = ApiKey::from_row(&row)?;
-    if key.revoked_at.is_some() {
-        return Err(ApiKeyRefused::Revoked);
-    }
-    if key.expires_at.is_some_and(|end| end <= now) {
-        return Err(ApiKeyRefused::Expired);
-    }
-    Ok(key)
+    Kept::from_row(&row)?.admit(key, now).cloned()
 }
 
 /// Notes that the key was used, at most once a minute.

@@ -28,7 +28,9 @@ pub const LIFETIME: TimeDelta = TimeDelta::days(90);
 /// The longest user agent that is kept, in characters.
 const LONGEST_USER_AGENT: usize = 256;
 
-const COLUMNS: &str = "session_id, tenant_id, user_id, created_at, last_used_at, expires_at, address, user_agent,
+/// What [`Session::from_row`] reads.
+pub(crate) const COLUMNS: &str =
+    "session_id, tenant_id, user_id, created_at, last_used_at, expires_at, address, user_agent,
      support_tenant_id, support_mode";
 
 /// Where the founder is during a support session.
@@ -64,7 +66,8 @@ pub struct Session {
 }
 
 impl Session {
-    fn from_row(row: &PgRow) -> Result<Self, Error> {
+    /// Reads a row that has [`COLUMNS`].
+    pub(crate) fn from_row(row: &PgRow) -> Result<Self, Error> {
         let visited = parsed_if_any(row, "support_tenant_id")?;
         let mode = parsed_if_any(row, "support_mode")?;
         Ok(Self {
@@ -290,16 +293,16 @@ async fn issue(db: &mut PgConnection, session: &Session, now: DateTime<Utc>) -> 
 /// # Errors
 /// The database's.
 pub async fn active(db: impl PgExecutor<'_>, session: Uuid, now: DateTime<Utc>) -> Result<Option<Session>, Error> {
-    let row = sqlx::query(&format!(
-        "select {COLUMNS} from platform.sessions
-         where session_id = $1 and revoked_at is null and expires_at > $2"
-    ))
-    .bind(session)
-    .bind(now)
-    .fetch_optional(db)
-    .await?;
+    let row = sqlx::query(&format!("select {COLUMNS} from platform.sessions where session_id = $1 and {ACTIVE}"))
+        .bind(session)
+        .bind(now)
+        .fetch_optional(db)
+        .await?;
     row.as_ref().map(Session::from_row).transpose()
 }
+
+/// The same of many sessions at once: a condition on `platform.sessions` in which `$2` is the time.
+pub(crate) const ACTIVE: &str = "revoked_at is null and expires_at > $2";
 
 /// The sessions of a user that have not ended, the last opened first.
 ///

@@ -8,14 +8,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Problem;
+use super::authentication::LastKnown;
 use super::caller::Caller;
 use super::limits::{Limiter, RateLimits};
+use super::lookup::Records;
+use super::standing::Standings;
+use super::system;
 use crate::access::Access;
 use crate::access::secrets::{MasterKey, Purpose};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::reader::{cell_position, tenant_position};
 use crate::event_store::{Database, EventStore, TenantScope};
+use crate::gather::Gather;
 use crate::projections::{self, Projections, Projector, rebuild, verify};
 
 /// Who issues access tokens and whom they are for.
@@ -39,6 +44,12 @@ pub struct Parts {
     pub clock: Clock,
     /// Rate limits.
     pub limiter: Limiter,
+    /// Who is calling, asked for all who call at once.
+    pub standings: Gather<Standings>,
+    /// What sessions stood for the last time.
+    pub last_known: LastKnown,
+    /// Single records, asked for all who read one of the same business and kind.
+    pub records: Gather<Records>,
     /// Seals cursors.
     pub cursor_key: [u8; 32],
 }
@@ -106,7 +117,20 @@ impl App {
         let cursor_key = master.key_for(Purpose::Cursors)?;
         let access = Access::start(database.platform.clone(), clock.clone(), master, ISSUER, ISSUER).await?;
         let limiter = Limiter::new(limits);
-        let app = Self(Arc::new(Parts { database, store, projections, access, clock, limiter, cursor_key }));
+        let standings = Gather::new(Standings::new(&cell.sign_in, clock.clone()), STANDING_DESKS);
+        let records = Gather::new(Records::new(&cell.request), RECORD_DESKS);
+        let app = Self(Arc::new(Parts {
+            database,
+            store,
+            projections,
+            access,
+            clock,
+            limiter,
+            standings,
+            last_known: LastKnown::default(),
+            records,
+            cursor_key,
+        }));
         let housekeeping = tokio::spawn(housekeep(Arc::downgrade(&app.0)));
         Ok((app, Tasks { stop, appender, projector, housekeeping }))
     }
@@ -182,10 +206,16 @@ impl App {
     }
 }
 
+/// Connections over which is asked who is calling: while one asks, the next question is gathered.
+const STANDING_DESKS: usize = 2;
+/// Connections over which single records are read.
+const RECORD_DESKS: usize = 4;
 /// How long an answer waits for the read models.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often what is over is removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(300);
+/// How often the times that were measured are summed up; until then each of them is kept.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a stored answer is kept.
 const ANSWERS_KEPT_DAYS: i32 = 7;
 
@@ -194,7 +224,12 @@ async fn housekeep(parts: std::sync::Weak<Parts>) {
         measure(&parts).await;
     }
     loop {
-        tokio::time::sleep(HOUSEKEEPING).await;
+        for _ in 0..HOUSEKEEPING.as_secs() / UPKEEP.as_secs() {
+            tokio::time::sleep(UPKEEP).await;
+            if let Some(recorder) = system::recorder() {
+                recorder.run_upkeep();
+            }
+        }
         let Some(parts) = parts.upgrade() else { return };
         if let Err(error) = parts.access.tidy().await {
             tracing::warn!(%error, "old sessions were not removed: {error}");

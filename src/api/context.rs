@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use axum::http::HeaderMap;
 use uuid::Uuid;
 
+use crate::access::tokens::Subject;
+use crate::aggregates::ids::TenantId;
+
 tokio::task_local! {
     static CURRENT: RequestContext;
 }
@@ -24,12 +27,12 @@ struct Inner {
 }
 
 /// Who is asking, as far as the log is concerned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// `TNT-001`
-    pub tenant: String,
-    /// `USR-004`
-    pub user: String,
+    /// Where they act.
+    pub tenant: TenantId,
+    /// Who they are.
+    pub user: Subject,
 }
 
 /// What is left of a rate limit after this request.
@@ -110,8 +113,8 @@ pub fn request_id() -> Option<String> {
 }
 
 /// Tells the log who is asking; the first word counts.
-pub fn identify(tenant: impl Into<String>, user: impl Into<String>) {
-    let caller = Caller { tenant: tenant.into(), user: user.into() };
+pub fn identify(tenant: TenantId, user: Subject) {
+    let caller = Caller { tenant, user };
     _ = CURRENT.try_with(|request| request.0.caller.set(caller));
 }
 
@@ -153,6 +156,11 @@ fn trace_id(traceparent: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregates::ids::UserId;
+
+    fn user(tenant: u32, user: u32) -> Subject {
+        Subject { tenant: TenantId::Business(tenant), user: UserId(user) }
+    }
 
     fn with(name: &'static str, value: &str) -> RequestContext {
         let mut headers = HeaderMap::new();
@@ -194,11 +202,11 @@ mod tests {
         request
             .clone()
             .scope(async {
-                identify("TNT-001", "USR-004");
-                identify("TNT-002", "USR-009");
+                identify(TenantId::Business(1), user(1, 4));
+                identify(TenantId::Business(2), user(2, 9));
                 assert_eq!(request_id().as_deref(), Some("abc"));
             })
             .await;
-        assert_eq!(request.caller(), Some(&Caller { tenant: "TNT-001".into(), user: "USR-004".into() }));
+        assert_eq!(request.caller(), Some(&Caller { tenant: TenantId::Business(1), user: user(1, 4) }));
     }
 }

@@ -21,6 +21,8 @@ use governor::{Quota as Bucket, RateLimiter};
 
 use super::Problem;
 use super::context::{self, Quota};
+use crate::access::tokens::Subject;
+use crate::aggregates::ids::TenantId;
 
 /// After so many checks, the callers whose bucket is full again are forgotten; this bounds the memory.
 const SWEEP_EVERY: u32 = 10_000;
@@ -61,8 +63,8 @@ pub struct Limiter(Arc<Buckets>);
 
 #[derive(Debug)]
 struct Buckets {
-    users: Policy<(String, String)>,
-    tenants: Policy<String>,
+    users: Policy<(TenantId, Subject)>,
+    tenants: Policy<TenantId>,
     sign_in: Policy<IpAddr>,
     behind_proxy: bool,
 }
@@ -119,9 +121,9 @@ impl Limiter {
     ///
     /// # Errors
     /// `rate_limited` with the seconds to wait.
-    pub fn admit(&self, tenant: &str, user: &str) -> Result<(), Problem> {
-        self.0.users.admit(&(tenant.to_owned(), user.to_owned()))?;
-        self.0.tenants.admit(&tenant.to_owned())
+    pub fn admit(&self, tenant: TenantId, user: Subject) -> Result<(), Problem> {
+        self.0.users.admit(&(tenant, user))?;
+        self.0.tenants.admit(&tenant)
     }
 
     /// Counts one request of an address to a route that takes credentials.
@@ -184,6 +186,7 @@ pub fn write_headers(quotas: &[Quota], headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregates::ids::UserId;
     use crate::api::context::RequestContext;
     use crate::api::problem::ProblemKind;
 
@@ -196,25 +199,29 @@ mod tests {
         })
     }
 
+    fn user(tenant: u32, user: u32) -> Subject {
+        Subject { tenant: TenantId::Business(tenant), user: UserId(user) }
+    }
+
     #[test]
     fn a_user_over_the_limit_waits_and_others_do_not() {
         let limiter = limiter(2, 100);
-        limiter.admit("TNT-001", "USR-001").unwrap();
-        limiter.admit("TNT-001", "USR-001").unwrap();
-        let refused = limiter.admit("TNT-001", "USR-001").unwrap_err();
+        limiter.admit(TenantId::Business(1), user(1, 1)).unwrap();
+        limiter.admit(TenantId::Business(1), user(1, 1)).unwrap();
+        let refused = limiter.admit(TenantId::Business(1), user(1, 1)).unwrap_err();
         assert_eq!(refused.kind(), ProblemKind::RateLimited);
         assert!((1..=30).contains(&refused.details().retry_after.unwrap()));
-        limiter.admit("TNT-001", "USR-002").unwrap();
-        limiter.admit("TNT-002", "USR-001").unwrap();
+        limiter.admit(TenantId::Business(1), user(1, 2)).unwrap();
+        limiter.admit(TenantId::Business(2), user(2, 1)).unwrap();
     }
 
     #[test]
     fn the_users_of_a_business_share_its_limit() {
         let limiter = limiter(100, 2);
-        limiter.admit("TNT-001", "USR-001").unwrap();
-        limiter.admit("TNT-001", "USR-002").unwrap();
-        assert!(limiter.admit("TNT-001", "USR-003").is_err());
-        limiter.admit("TNT-002", "USR-001").unwrap();
+        limiter.admit(TenantId::Business(1), user(1, 1)).unwrap();
+        limiter.admit(TenantId::Business(1), user(1, 2)).unwrap();
+        assert!(limiter.admit(TenantId::Business(1), user(1, 3)).is_err());
+        limiter.admit(TenantId::Business(2), user(2, 1)).unwrap();
     }
 
     #[test]
@@ -242,7 +249,7 @@ mod tests {
     async fn the_headers_tell_what_is_left() {
         let limiter = limiter(120, 240);
         let request = RequestContext::from_headers(&HeaderMap::new());
-        request.clone().scope(async { limiter.admit("TNT-001", "USR-001").unwrap() }).await;
+        request.clone().scope(async { limiter.admit(TenantId::Business(1), user(1, 1)).unwrap() }).await;
         let mut headers = HeaderMap::new();
         write_headers(&request.quotas(), &mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"user\";q=120;w=60, \"tenant\";q=240;w=60");

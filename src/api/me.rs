@@ -97,6 +97,6 @@ async fn me(caller: Caller, State(app): State<App>) -> Result<Json<Me>, Problem>
         can,
         support,
         api_key: caller.api_key.clone(),
-        permissions: caller.permissions,
+        permissions: caller.permissions.clone(),
     }))
 }

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod api_keys;
 pub mod app;
 pub mod auth;
+pub mod authentication;
 pub mod batch;
 pub mod body;
 pub mod caller;
@@ -24,6 +25,7 @@ pub mod leads;
 pub mod legacy;
 pub mod limits;
 pub mod list;
+pub mod lookup;
 pub mod me;
 pub mod notes;
 pub mod openapi;
@@ -39,6 +41,7 @@ pub mod request;
 pub mod revert;
 mod shown;
 mod sign_in;
+pub mod standing;
 pub mod support;
 pub mod system;
 mod take_back;
@@ -122,7 +125,7 @@ pub fn router(app: &App) -> anyhow::Result<Router> {
         .layer(Extension(operations))
         .layer(from_fn_with_state(app.clone(), idempotency::answer_once))
         .layer(from_fn_with_state(app.clone(), consistency::consistent))
-        .layer(from_fn_with_state(app.clone(), caller::authenticate))
+        .layer(from_fn_with_state(app.clone(), authentication::authenticate))
         .with_state(app.clone())
         .merge(problem::routes())
         .merge(SwaggerUi::new("/api/docs").external_url_unchecked("/api/openapi.json", document));

@@ -14,6 +14,7 @@ pub use kind::{Entry, ProblemKind};
 pub use pages::{markdown, routes};
 
 use super::context;
+use crate::gather::Unanswered;
 
 /// The media type of RFC 9457.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -357,11 +358,27 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 impl From<sqlx::Error> for Problem {
-    /// A database that gives no connection in time is too busy; all else is a defect of ours.
     fn from(error: sqlx::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&sqlx::Error> for Problem {
+    /// A database that gives no connection in time is too busy; all else is a defect of ours.
+    fn from(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self::overloaded("no database connection was free in time"),
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<Unanswered> for Problem {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Failed(error) => Self::from(&*error),
+            Unanswered::TooSlow => Self::overloaded("the database did not answer in time"),
+            Unanswered::Dropped => Self::internal(unanswered),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One record of a read model: found within what the caller may see, answered with its version, changed only if
 //! nobody else changed the same.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -17,6 +19,7 @@ use super::accepted::Accepted;
 use super::caller::Caller;
 use super::headers::{IfMatch, POSITION, etag};
 use super::list::{ListQuery, ListSpec};
+use super::lookup::Lookup;
 use super::page::Page;
 use super::problem::ProblemKind;
 use super::write::Receipt;
@@ -100,31 +103,12 @@ pub fn closeness(caller: &Caller, owner: Option<&str>, members: &[String], depar
 /// `not_found`: there is none, or the caller may not know.
 pub async fn find_any<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Found<N::Row>, Problem> {
     let reach = caller.require(N::READ)?;
-    let list = N::LIST;
-    let owner = list.owner.unwrap_or("null::text");
-    let members = list.members.unwrap_or("'{}'::text[]");
-    let deleted = if list.hides_deleted { "deleted_at is not null" } else { "false" };
-    let statement = format!(
-        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
-         select t.*, u.department as owner_department
-         from scope cross join lateral (
-             select *, {owner} as record_owner, {members} as record_members, {deleted} as record_deleted
-             from {table} where tenant_id = scope.tenant_id and id = $2
-         ) t
-         left join users u on u.tenant_id = scope.tenant_id and u.id = t.record_owner",
-        table = list.table
-    );
-    let row = sqlx::query(&statement)
-        .bind(caller.tenant().to_string())
-        .bind(id)
-        .fetch_optional(app.reader(caller))
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let row = kept::<N>(app, caller.scope(), id).await?;
     let stored = Stored::<N::Row>::from_row(&row)?;
-    let owner: Option<String> = row.try_get("record_owner")?;
+    let owner: Option<&str> = row.try_get("record_owner")?;
     let members: Vec<String> = row.try_get("record_members")?;
-    let department: Option<String> = row.try_get("owner_department")?;
-    let closeness = closeness(caller, owner.as_deref(), &members, department.as_deref());
+    let department: Option<&str> = row.try_get("owner_department")?;
+    let closeness = closeness(caller, owner, &members, department);
     if closeness > reach {
         return Err(Problem::not_found());
     }
@@ -331,7 +315,7 @@ pub async fn row<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Stored
 /// # Errors
 /// `not_found`.
 pub async fn row_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Stored<N::Row>, Problem> {
-    row_where::<N>(app, scope, id, "true").await
+    Ok(Stored::from_row(&*kept::<N>(app, scope, id).await?)?)
 }
 
 /// The same, if it was not taken away.
@@ -339,28 +323,15 @@ pub async fn row_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<
 /// # Errors
 /// `not_found`.
 pub async fn present_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Stored<N::Row>, Problem> {
-    row_where::<N>(app, scope, id, if N::LIST.hides_deleted { "deleted_at is null" } else { "true" }).await
+    let row = kept::<N>(app, scope, id).await?;
+    if row.try_get("record_deleted")? { Err(Problem::not_found()) } else { Ok(Stored::from_row(&*row)?) }
 }
 
-async fn row_where<N: Noun>(
-    app: &App,
-    scope: TenantScope,
-    id: &str,
-    condition: &'static str,
-) -> Result<Stored<N::Row>, Problem> {
-    let statement = format!(
-        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
-         select t.* from scope cross join lateral (
-             select * from {} where tenant_id = scope.tenant_id and id = $2 and {condition} limit 1
-         ) t",
-        N::LIST.table
-    );
-    sqlx::query_as(&statement)
-        .bind(scope.tenant().to_string())
-        .bind(id)
-        .fetch_optional(&app.database.cell_of(scope.tenant()).request)
-        .await?
-        .ok_or_else(Problem::not_found)
+/// A row as it is kept, with what it takes to say who may see it: read after this was called, together with whatever
+/// else is read of the same kind.
+async fn kept<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Arc<PgRow>, Problem> {
+    let lookup = Lookup::new(scope, &N::LIST);
+    app.records.ask(lookup, id.to_owned()).await?.ok_or_else(Problem::not_found)
 }
 
 /// The id in a path; one that cannot be an id is no different from one that is nobody's.

@@ -5,8 +5,9 @@
 //! ```
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -15,8 +16,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use metrics::{Counter, Histogram};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::field;
 
 use super::Problem;
 use super::context::{self, RequestContext};
@@ -54,7 +57,7 @@ pub fn with_middleware(routes: Router, limits: RequestLimits) -> Router {
         .layer(middleware::from_fn_with_state(load, bounded))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(not_stored))
-        .layer(middleware::from_fn(observed))
+        .layer(middleware::from_fn_with_state(Measures::default(), observed))
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
@@ -68,7 +71,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
 /// Gives the request its id, and says in the log and the metrics how it went.
 ///
 /// The log never has a query string, a body or a raw path: they may hold personal data.
-async fn observed(request: Request, next: Next) -> Response {
+async fn observed(State(measures): State<Measures>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let context = RequestContext::from_headers(request.headers());
     let method = method_name(request.method());
@@ -85,14 +88,56 @@ async fn observed(request: Request, next: Next) -> Response {
 
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let (status, took) = (response.status(), started.elapsed());
-    report(&context, method, route, status.as_u16(), took);
+    report(&measures, &context, method, route, status.as_u16(), took);
     response
 }
 
-fn report(context: &RequestContext, method: &'static str, route: &str, status: u16, took: Duration) {
-    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
-    metrics::counter!("http_requests_total", &labels).increment(1);
-    metrics::histogram!("http_request_duration_seconds", &labels).record(took.as_secs_f64());
+/// The metrics of every kind of answer that there was, found without writing their labels each time.
+#[derive(Clone, Default)]
+struct Measures(Arc<RwLock<HashMap<(&'static str, u16), ByRoute>>>);
+
+type ByRoute = HashMap<String, Measure>;
+
+#[derive(Clone)]
+struct Measure {
+    count: Counter,
+    seconds: Histogram,
+}
+
+impl Measures {
+    fn of(&self, method: &'static str, route: &str, status: u16) -> Measure {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(measure) = known.get(&(method, status)).and_then(|routes| routes.get(route)) {
+            return measure.clone();
+        }
+        drop(known);
+        let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+        let measure = Measure {
+            count: metrics::counter!("http_requests_total", &labels),
+            seconds: metrics::histogram!("http_request_duration_seconds", &labels),
+        };
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry((method, status)).or_default().insert(route.to_owned(), measure.clone());
+        measure
+    }
+}
+
+impl Measure {
+    fn took(&self, time: Duration) {
+        self.count.increment(1);
+        self.seconds.record(time.as_secs_f64());
+    }
+}
+
+fn report(
+    measures: &Measures,
+    context: &RequestContext,
+    method: &'static str,
+    route: &str,
+    status: u16,
+    took: Duration,
+) {
+    measures.of(method, route, status).took(took);
 
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let caller = context.caller();
@@ -106,8 +151,8 @@ fn report(context: &RequestContext, method: &'static str, route: &str, status: u
                 ms,
                 request_id = context.id(),
                 trace_id = context.trace_id(),
-                tenant = caller.map(|caller| caller.tenant.as_str()),
-                user = caller.map(|caller| caller.user.as_str()),
+                tenant = caller.map(|caller| field::display(caller.tenant)),
+                user = caller.map(|caller| field::display(caller.user)),
                 "{method} {route} {status} in {ms} ms"
             )
         };

@@ -67,8 +67,11 @@ impl Business {
     }
 }
 
-const IDENTITY: &str = "u.email, u.full_name, u.role, u.department, u.permissions, u.status as user_status, u.version";
-const BUSINESS: &str =
+/// What is read of `users u`.
+pub(crate) const IDENTITY: &str =
+    "u.email, u.full_name, u.role, u.department, u.permissions, u.status as user_status, u.version";
+/// What is read of `tenants t`.
+pub(crate) const BUSINESS: &str =
     "t.business_name, t.status as tenant_status, t.subscription_plan, t.seat_limit, t.features, t.limits";
 
 /// A person and the business that they enter, their own or another in a support session.
@@ -114,7 +117,8 @@ pub async fn business(pool: &PgPool, tenant: TenantId) -> sqlx::Result<Option<Bu
     row.as_ref().map(business_of).transpose()
 }
 
-fn identity_of(row: &PgRow) -> sqlx::Result<Identity> {
+/// Reads [`IDENTITY`].
+pub(crate) fn identity_of(row: &PgRow) -> sqlx::Result<Identity> {
     let Json(grants) = row.try_get("permissions")?;
     Ok(Identity {
         email: row.try_get("email")?,
@@ -127,7 +131,8 @@ fn identity_of(row: &PgRow) -> sqlx::Result<Identity> {
     })
 }
 
-fn business_of(row: &PgRow) -> sqlx::Result<Business> {
+/// Reads [`BUSINESS`].
+pub(crate) fn business_of(row: &PgRow) -> sqlx::Result<Business> {
     let seats: Option<i32> = row.try_get("seat_limit")?;
     let (Json(features), Json(limits)) = (row.try_get("features")?, row.try_get("limits")?);
     Ok(Business {

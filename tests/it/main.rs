@@ -19,6 +19,7 @@ mod consistency;
 mod contract;
 mod dependencies;
 mod founder;
+mod gathered;
 mod history;
 mod house;
 mod isolation;

@@ -64,6 +64,8 @@ impl Operator {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Operand {
     Texts(Vec<String>),
+    /// Words of the list's own, which stand in the statement itself: see `select`.
+    Words(Vec<&'static str>),
     Integers(Vec<i64>),
     Decimals(Vec<Decimal>),
     Dates(Vec<NaiveDate>),
@@ -242,8 +244,7 @@ impl ListQuery {
     #[must_use]
     pub fn worked_out(mut self, meaning: WorkedOut) -> Self {
         for filter in &mut self.filters {
-            let said =
-                matches!(&filter.operand, Operand::Texts(words) if words.iter().any(|word| word == meaning.word));
+            let said = matches!(&filter.operand, Operand::Words(words) if words.contains(&meaning.word));
             if said && filter.column == meaning.column {
                 filter.worked_out = Some(meaning);
             }
@@ -324,10 +325,10 @@ fn operand(kind: Kind, values: &[&str]) -> Result<Operand, Refused> {
             (upper && number.bytes().all(|b| b.is_ascii_alphanumeric())).then(|| value.to_owned())
         })?),
         Kind::Enum(known) => {
-            let listed = |value: &&str| known.contains(value).then(|| (*value).to_owned());
-            let texts: Option<Vec<String>> = values.iter().map(listed).collect();
+            let listed = |value: &&str| known.iter().find(|word| *word == value).copied();
+            let words: Option<Vec<&'static str>> = values.iter().map(listed).collect();
             let refused = || Refused::wrong("unknown_value", format!("expected one of {}", known.join(", ")));
-            Operand::Texts(texts.ok_or_else(refused)?)
+            Operand::Words(words.ok_or_else(refused)?)
         }
         Kind::Integer => Operand::Integers(each(values, "a whole number", |value| value.parse().ok())?),
         Kind::Decimal => {

@@ -1,17 +1,24 @@
 //! The statement of a list: inside one tenant, filtered, in order, continued after the cursor, one row more than the page.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row};
 
 use super::cursor::{self, Keys};
 use super::query::{Filter, ListQuery, Moment, Operand, Operator};
-use super::sort::{self, Term};
+use super::sort::{self, Column, Term};
 use super::{ListScope, Parent, Visibility};
 use crate::api::Problem;
 use crate::api::page::{Page, PageInfo};
 use crate::api::past::{AsOf, Axis};
 
 type Sql = QueryBuilder<'static, Postgres>;
+
+/// The sizes of page that are written into the statement. With them, and with the words of a filter, it says all that
+/// the planner would look at, so that it is planned once for all tenants and not each time: planning takes longer than
+/// reading the page. Other sizes are bound, and planned each time: nobody should fill the memory of plans by asking for
+/// every size there is.
+const USUAL: [u16; 5] = [10, 20, 50, 100, 200];
 
 impl ListQuery {
     /// Reads one page, and the total where it was asked for.
@@ -35,7 +42,7 @@ impl ListQuery {
         let has_more = rows.len() > usize::from(self.limit);
         rows.truncate(usize::from(self.limit));
         let next_cursor = match rows.last() {
-            Some(last) if has_more => Some(cursor::seal(scope.cursor_key, &context, &keys_of(last, terms.len())?)?),
+            Some(last) if has_more => Some(cursor::seal(scope.cursor_key, &context, &keys_of(last, &terms)?)?),
             _ => None,
         };
         let data = rows.iter().map(R::from_row).collect::<Result<Vec<R>, _>>()?;
@@ -48,16 +55,17 @@ impl ListQuery {
         Ok(Page { data, page: PageInfo { next_cursor, has_more, total }, next_address })
     }
 
-    /// The rows, each with its sort keys as text in `sort_key_0`, `sort_key_1`, …
+    /// The rows, each with those of its sort keys that are none of its columns, as text in `sort_key_0`, …
     fn select(&self, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) -> Sql {
         let mut sql = self.opening(scope);
+        let worked_out = || terms.iter().enumerate().filter(|(_, term)| term.column.is_none());
         sql.push("select q.*");
-        for number in 0..terms.len() {
+        for (number, _) in worked_out() {
             sql.push(format_args!(", q.sort_{number}::text as sort_key_{number}"));
         }
         sql.push(if self.spec.of_tenants { " from scope cross join lateral (" } else { " from (" });
         sql.push("select t.*");
-        for (number, term) in terms.iter().enumerate() {
+        for (number, term) in worked_out() {
             sql.push(format_args!(", {} as sort_{number}", term.expression));
         }
         self.rows(&mut sql, scope);
@@ -70,11 +78,22 @@ impl ListQuery {
             let comma = if number == 0 { "" } else { ", " };
             sql.push(format_args!("{comma}{}{}", term.expression, term.direction()));
         }
-        sql.push(" limit ").push_bind(i64::from(self.limit) + 1).push(") q order by ");
+        sql.push(" limit ");
+        let rows = self.limit + 1;
+        if USUAL.contains(&self.limit) {
+            sql.push(rows)
+        } else {
+            sql.push_bind(i64::from(rows))
+        };
+        sql.push(") q order by ");
         // a join promises no order; sorting a page again costs nothing
         for (number, term) in terms.iter().enumerate() {
-            let comma = if number == 0 { "" } else { ", " };
-            sql.push(format_args!("{comma}q.sort_{number}{}", term.direction()));
+            sql.push(if number == 0 { "q." } else { ", q." });
+            match term.column {
+                Some(column) => sql.push(column.name()),
+                None => sql.push(format_args!("sort_{number}")),
+            };
+            sql.push(term.direction());
         }
         sql
     }
@@ -213,9 +232,16 @@ fn table(scope: &ListScope<'_>, name: &str) -> String {
     }
 }
 
-fn keys_of(row: &PgRow, count: usize) -> Result<Keys, Problem> {
-    let keys = (0..count).map(|number| row.try_get(format!("sort_key_{number}").as_str()));
-    Ok(keys.collect::<Result<Keys, sqlx::Error>>()?)
+fn keys_of(row: &PgRow, terms: &[Term]) -> Result<Keys, Problem> {
+    let key = |(number, term): (usize, &Term)| match term.column {
+        Some(Column::Text(name)) => row.try_get(name),
+        Some(Column::Timestamp(name)) => {
+            let at: Option<DateTime<Utc>> = row.try_get(name)?;
+            Ok(at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true)))
+        }
+        None => row.try_get(format!("sort_key_{number}").as_str()),
+    };
+    Ok(terms.iter().enumerate().map(key).collect::<Result<Keys, sqlx::Error>>()?)
 }
 
 /// A pattern that finds a text anywhere, with nothing in it taken for a wildcard.
@@ -329,7 +355,7 @@ fn compared(sql: &mut Sql, filter: &Filter) {
             }
         }
         // these have no order, and so no such operators
-        Operand::Texts(_) | Operand::Bools(_) => {}
+        Operand::Texts(_) | Operand::Words(_) | Operand::Bools(_) => {}
     }
     sql.push(")");
 }
@@ -351,6 +377,7 @@ fn holds(sql: &mut Sql, filter: &Filter) {
             sql.push(format_args!("({column} && ")).push_bind(values.clone()).push(")")
         }
         Operand::Texts(values) => any(sql, column).push_bind(values.clone()).push("))"),
+        Operand::Words(words) => any(sql, column).push(literal(words)).push("))"),
         Operand::Integers(values) => any(sql, column).push_bind(values.clone()).push("))"),
         Operand::Decimals(values) => any(sql, column).push_bind(values.clone()).push("))"),
         Operand::Dates(values) => any(sql, column).push_bind(values.clone()).push("))"),
@@ -371,6 +398,12 @@ fn holds(sql: &mut Sql, filter: &Filter) {
             sql.push(")")
         }
     };
+}
+
+/// Words of ours as an array that the planner can look into.
+fn literal(words: &[&'static str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "''"))).collect();
+    format!("array[{}]", quoted.join(","))
 }
 
 fn any<'a>(sql: &'a mut Sql, column: &str) -> &'a mut Sql {

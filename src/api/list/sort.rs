@@ -11,6 +11,32 @@ pub(super) struct Term {
     pub cast: &'static str,
     pub descending: bool,
     pub nullable: bool,
+    /// The column that it is, if the row has it as it is: then the key is read from there.
+    pub column: Option<Column>,
+}
+
+/// A column that is read from a row as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    Text(&'static str),
+    Timestamp(&'static str),
+}
+
+impl Column {
+    fn of(kind: Kind, column: &'static str) -> Option<Self> {
+        let is_name = column.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        match kind {
+            Kind::Text | Kind::Enum(_) | Kind::Id if is_name => Some(Self::Text(column)),
+            Kind::Timestamp if is_name => Some(Self::Timestamp(column)),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text(name) | Self::Timestamp(name) => name,
+        }
+    }
 }
 
 impl Term {
@@ -33,14 +59,16 @@ pub(super) fn terms(spec: &ListSpec, sort: &[(&'static Field, bool)]) -> Vec<Ter
         let nullable = *nullable;
         if *kind == Kind::Id {
             let expression = format!("length({column})");
-            terms.push(Term { expression, cast: "integer", descending, nullable });
+            terms.push(Term { expression, cast: "integer", descending, nullable, column: None });
         }
-        terms.push(Term { expression: (*column).to_owned(), cast: cast(*kind), descending, nullable });
+        let expression = (*column).to_owned();
+        terms.push(Term { expression, cast: cast(*kind), descending, nullable, column: Column::of(*kind, column) });
     }
     // in the direction of the last step, so that one index serves both
     let descending = terms.last().is_some_and(|term| term.descending);
     if terms.last().is_none_or(|term| term.expression != spec.key || term.nullable) {
-        terms.push(Term { expression: spec.key.to_owned(), cast: "text", descending, nullable: false });
+        let (expression, column) = (spec.key.to_owned(), Column::of(Kind::Text, spec.key));
+        terms.push(Term { expression, cast: "text", descending, nullable: false, column });
     }
     terms
 }

@@ -37,7 +37,7 @@ fn a_list_is_asked_as_documented() {
                 column: "stage",
                 is_array: false,
                 operator: Operator::Is,
-                operand: Operand::Texts(vec!["proposal".into(), "negotiation".into()]),
+                operand: Operand::Words(vec!["proposal", "negotiation"]),
                 worked_out: None,
             },
             Filter {
