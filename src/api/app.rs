@@ -7,9 +7,9 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Problem;
 use super::caller::Caller;
 use super::limits::{Limiter, RateLimits};
+use super::{Problem, system};
 use crate::access::Access;
 use crate::access::secrets::{MasterKey, Purpose};
 use crate::aggregates::ids::TenantId;
@@ -105,7 +105,10 @@ impl App {
         let access = Access::start(database.platform.clone(), clock.clone(), master, ISSUER, ISSUER).await?;
         let limiter = Limiter::new(limits);
         let app = Self(Arc::new(Parts { database, store, projections, access, clock, limiter, cursor_key }));
-        let housekeeping = tokio::spawn(housekeep(Arc::downgrade(&app.0)));
+        let parts = Arc::downgrade(&app.0);
+        let housekeeping = tokio::spawn(async {
+            tokio::select! { () = housekeep(parts) => {} () = system::upkeep() => {} }
+        });
         Ok((app, Tasks { stop, appender, projector, housekeeping }))
     }
 
