@@ -1,8 +1,8 @@
 //! Passwords: what is accepted as one, how it is hashed, and how it is checked.
 //!
 //! Argon2id with 19 MiB, two passes and one lane (OWASP's first choice), at most as many at once as the
-//! machine has cores, each in memory that the one before has used ([`super::argon2id`]), away from the threads that answer requests. What came from the old system is bcrypt until its
-//! owner signs in.
+//! machine has cores, in memory that is handed on, away from the threads that answer requests. What came from the old
+//! system is bcrypt until its owner signs in.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
