@@ -14,6 +14,10 @@ use zeroize::Zeroize as _;
 /// The parameters are Argon2's defaults, m = 19 456 KiB, t = 2, p = 1; a test of the passwords holds them to that.
 const PARAMS: Params = Params::DEFAULT;
 
+/// Blocks that a buffer has room for, though none of ours fills them: what is more than 32 MiB, glibc maps apart from its
+/// arenas and gives back as soon as it is freed. Room that is not written takes no memory.
+const ROOM: usize = 33 * 1024;
+
 /// The memory of one hash.
 type Buffer = Vec<Block>;
 
@@ -98,7 +102,7 @@ impl Turn {
         };
         drop(kept);
         if let Some(missing) = blocks.checked_sub(buffer.len()) {
-            buffer.try_reserve_exact(missing).map_err(|_| Error::OutOfMemory)?;
+            buffer.try_reserve_exact(missing.max(ROOM)).map_err(|_| Error::OutOfMemory)?;
             buffer.resize(blocks, Block::new());
         }
         Ok(buffer)
