@@ -25,6 +25,7 @@ use throttle::{Key, RetryAfter, ThrottleError};
 use tokens::Claims;
 
 pub mod api_keys;
+mod argon2id;
 pub mod bcrypt_hash;
 pub mod credentials;
 pub mod key_ring;

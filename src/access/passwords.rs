@@ -1,18 +1,18 @@
 //! Passwords: what is accepted as one, how it is hashed, and how it is checked.
 //!
 //! Argon2id with 19 MiB, two passes and one lane (OWASP's first choice), at most as many at once as the
-//! machine has cores, away from the threads that answer requests. What came from the old system is bcrypt until its
-//! owner signs in.
+//! machine has cores, in memory that is handed on, away from the threads that answer requests. What came from the old
+//! system is bcrypt until its owner signs in.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use argon2::password_hash::Error as PhcError;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use secrecy::{ExposeSecret, SecretString};
 use strum::{EnumString, IntoStaticStr};
 use tokio::sync::Semaphore;
 
+use super::argon2id::{Memory, Turn};
 use super::bcrypt_hash::{BcryptHash, is_real_bcrypt};
 use super::secrets::{SecretsError, random_bytes};
 
@@ -143,6 +143,7 @@ pub enum PasswordsError {
 #[derive(Clone)]
 pub struct Passwords {
     permits: Arc<Semaphore>,
+    memory: Memory,
 }
 
 impl Default for Passwords {
@@ -155,7 +156,7 @@ impl Passwords {
     /// At most `at_once` at the same time: each takes 19 MiB and a core.
     #[must_use]
     pub fn new(at_once: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(at_once)) }
+        Self { permits: Arc::new(Semaphore::new(at_once)), memory: Memory::default() }
     }
 
     /// The hash of a password, with a salt of its own.
@@ -164,11 +165,9 @@ impl Passwords {
     /// No random bytes, or no memory.
     pub async fn hash(&self, password: SecretString) -> Result<Credential, PasswordsError> {
         let salt: [u8; 16] = random_bytes()?;
-        self.work(move || {
-            let phc = argon2id()
-                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt)
-                .map_err(|_| PasswordsError::Unavailable)?;
-            Ok(Credential { scheme: Scheme::Argon2id, hash: phc.to_string().into() })
+        self.work(move |turn| {
+            let phc = turn.hash(password.expose_secret().as_bytes(), &salt).map_err(|_| PasswordsError::Unavailable)?;
+            Ok(Credential { scheme: Scheme::Argon2id, hash: phc.into() })
         })
         .await
     }
@@ -178,17 +177,18 @@ impl Passwords {
     /// # Errors
     /// The stored hash cannot be read.
     pub async fn verify(&self, credential: Credential, password: SecretString) -> Result<bool, PasswordsError> {
-        self.work(move || match credential.scheme {
+        self.work(move |turn| match credential.scheme {
             Scheme::Argon2id => {
                 let hash = credential.hash.expose_secret();
-                match argon2id().verify_password(password.expose_secret().as_bytes(), hash) {
-                    Ok(()) => Ok(true),
-                    Err(PhcError::PasswordInvalid) => Ok(false),
+                match turn.verify(password.expose_secret().as_bytes(), hash) {
+                    Ok(right) => Ok(right),
                     Err(PhcError::OutOfMemory) => Err(PasswordsError::Unavailable),
                     Err(_) => Err(PasswordsError::Unreadable),
                 }
             }
             Scheme::Bcrypt => {
+                // It needs none of Argon2's memory.
+                drop(turn);
                 let hash = BcryptHash::parse(credential.hash.expose_secret()).ok_or(PasswordsError::Unreadable)?;
                 Ok(hash.is_of(password.expose_secret()))
             }
@@ -207,21 +207,17 @@ impl Passwords {
 
     async fn work<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> Result<T, PasswordsError> + Send + 'static,
+        job: impl FnOnce(Turn) -> Result<T, PasswordsError> + Send + 'static,
     ) -> Result<T, PasswordsError> {
+        let turn = self.memory.turn();
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| PasswordsError::Unavailable)?;
         let work = tokio::task::spawn_blocking(move || {
             // Held by the work itself: a caller who gives up waiting does not make room for one more.
             let _permit = permit;
-            job()
+            job(turn)
         });
         work.await.map_err(|_| PasswordsError::Unavailable)?
     }
-}
-
-/// The parameters are Argon2's defaults, m = 19 456 KiB, t = 2, p = 1; the test below holds them to that.
-fn argon2id() -> Argon2<'static> {
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
 }
 
 #[cfg(test)]
@@ -263,6 +259,23 @@ mod tests {
         assert!(!passwords.verify(first.clone(), "violet-Trams".into()).await.unwrap());
         let second = passwords.hash("violet-trams".into()).await.unwrap();
         assert_ne!(first.hash.expose_secret(), second.hash.expose_secret());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_at_once_take_no_more_memory_than_may_work_at_once() {
+        let passwords = Passwords::new(2);
+        let credential = passwords.hash("violet-trams".into()).await.unwrap();
+        let before = passwords.memory.made();
+        let many = (0..12).map(|n| {
+            let (passwords, credential) = (passwords.clone(), credential.clone());
+            async move {
+                let password = if n % 2 == 0 { "violet-trams" } else { "violet-tram-s" };
+                assert_eq!(passwords.verify(credential, password.into()).await.unwrap(), n % 2 == 0);
+            }
+        });
+        futures::future::join_all(many).await;
+        assert!(passwords.memory.made() - before <= 2);
+        assert_eq!(passwords.memory.free(), 0, "nobody waits");
     }
 
     #[tokio::test]

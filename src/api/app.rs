@@ -7,13 +7,12 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Problem;
 use super::authentication::LastKnown;
 use super::caller::Caller;
 use super::limits::{Limiter, RateLimits};
 use super::lookup::Records;
 use super::standing::Standings;
-use super::system;
+use super::{Problem, system};
 use crate::access::Access;
 use crate::access::secrets::{MasterKey, Purpose};
 use crate::aggregates::ids::TenantId;
@@ -131,7 +130,10 @@ impl App {
             records,
             cursor_key,
         }));
-        let housekeeping = tokio::spawn(housekeep(Arc::downgrade(&app.0)));
+        let parts = Arc::downgrade(&app.0);
+        let housekeeping = tokio::spawn(async {
+            tokio::select! { () = housekeep(parts) => {} () = system::upkeep() => {} }
+        });
         Ok((app, Tasks { stop, appender, projector, housekeeping }))
     }
 

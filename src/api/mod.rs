@@ -16,6 +16,7 @@ pub mod caller;
 pub mod consistency;
 pub mod context;
 pub mod customers;
+mod documentation;
 pub mod events;
 pub mod headers;
 pub mod idempotency;
@@ -54,10 +55,10 @@ pub mod write;
 use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_swagger_ui::SwaggerUi;
 
 pub use app::{App, Tasks};
 pub use body::Json;
+pub use documentation::document;
 pub use problem::{FieldError, Problem};
 pub use query::Query;
 
@@ -87,15 +88,6 @@ fn routes() -> OpenApiRouter<App> {
         .merge(system::router())
 }
 
-/// The OpenAPI document, as text.
-///
-/// # Errors
-/// If a schema cannot be written as JSON.
-pub fn document() -> Result<String, serde_json::Error> {
-    let (_, api) = routes().split_for_parts();
-    openapi::render(&openapi::complete(&api, &lists())?)
-}
-
 /// Which `GET` is the list of which noun.
 fn lists() -> Vec<(&'static str, &'static list::ListSpec)> {
     [
@@ -113,13 +105,9 @@ fn lists() -> Vec<(&'static str, &'static list::ListSpec)> {
 }
 
 /// The whole server.
-///
-/// # Errors
-/// If the OpenAPI document cannot be written.
-pub fn router(app: &App) -> anyhow::Result<Router> {
+pub fn router(app: &App) -> Router {
     system::recorder();
-    let (router, api) = routes().split_for_parts();
-    let document = openapi::complete(&api, &lists())?;
+    let (router, _) = routes().split_for_parts();
     let operations = batch::Operations::new(router.clone().with_state(app.clone()));
     let api = router
         .layer(Extension(operations))
@@ -128,6 +116,6 @@ pub fn router(app: &App) -> anyhow::Result<Router> {
         .layer(from_fn_with_state(app.clone(), authentication::authenticate))
         .with_state(app.clone())
         .merge(problem::routes())
-        .merge(SwaggerUi::new("/api/docs").external_url_unchecked("/api/openapi.json", document));
-    Ok(request::with_middleware(api, request::RequestLimits::default()))
+        .merge(documentation::router());
+    request::with_middleware(api, request::RequestLimits::default())
 }

@@ -1,11 +1,12 @@
 //! What operators ask: is it alive, is it ready, how is it doing.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -114,8 +115,34 @@ async fn metrics_text(founder: Result<Founder, Problem>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Bounds of the durations of requests, in seconds.
+const DURATIONS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Bounds of how many commands go into one batch.
+const COMMANDS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+/// How often what was measured is counted.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// The process's one recorder of metrics; none if something else records them.
+///
+/// What is distributed is counted by bounds. Left to itself, the exporter keeps sketches of quantiles, half a megabyte for
+/// each route and status, which cannot be added up over servers either.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
-    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+    let install = || {
+        let (durations, commands) = (Matcher::Suffix("_seconds".to_owned()), Matcher::Suffix("_commands".to_owned()));
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(durations, &DURATIONS);
+        builder.and_then(|builder| builder.set_buckets_for_metric(commands, &COMMANDS)?.install_recorder()).ok()
+    };
+    RECORDER.get_or_init(install).as_ref()
+}
+
+/// Counts what was measured, again and again: until then each sample is kept, and nobody may ever ask for the metrics.
+pub async fn upkeep() {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        if let Some(Some(recorder)) = RECORDER.get() {
+            recorder.run_upkeep();
+        }
+    }
 }

@@ -51,7 +51,7 @@ async fn serve(
     let (app, tasks) = App::start(database.clone(), Clock::system(), master, settings.limits()).await?;
     let prepared = prepare(&app, data, data_settings, settings, address).await;
     if prepared.is_ok() {
-        let router = api::router(&app)?;
+        let router = api::router(&app);
         drain(listener, router, stop).await?;
     }
     drop(app);

@@ -208,3 +208,25 @@ async fn the_metrics_name_businesses_to_the_founder_only() {
         assert!(!text.contains("TNT-777") && text.contains("projection_position{projection=\"leads\"}"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn durations_are_counted_by_bounds() {
+    let world = World::start().await;
+    world.nobody().get("/health/live").await.ok();
+    let text = world.nobody().get("/metrics").await.text;
+    let bucket = "http_request_duration_seconds_bucket{method=\"GET\",route=\"/health/live\",status=\"200\",le=\"10\"}";
+    assert!(text.contains(bucket) && !text.contains("quantile="), "{text}");
+}
+
+#[tokio::test]
+async fn the_documentation_shows_the_document_of_these_routes() {
+    let nobody = World::start().await.nobody();
+    let page = nobody.get("/api/docs/swagger-initializer.js").await.text;
+    assert!(page.contains("\"/api/openapi.json\""), "{page}");
+    let document: Value = serde_json::from_str(&devhub::api::document().unwrap()).unwrap();
+    for _ in 0..2 {
+        let served = nobody.get("/api/openapi.json").await;
+        assert_eq!(served.headers["content-type"], "application/json");
+        assert!(served.ok() == document, "the document that is served is another");
+    }
+}

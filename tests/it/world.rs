@@ -92,7 +92,7 @@ impl World {
         let (app, tasks) = App::start(database, clock.clone(), master.clone(), limits).await.unwrap();
         // The tasks end with the runtime of the test.
         std::mem::forget(tasks);
-        let router = api::router(&app).unwrap();
+        let router = api::router(&app);
         Self { app, router, clock, url, master }
     }
 
