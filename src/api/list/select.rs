@@ -58,33 +58,23 @@ impl ListQuery {
     /// The rows, each with those of its sort keys that are none of its columns, as text in `sort_key_0`, …
     fn select(&self, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) -> Sql {
         let mut sql = self.opening(scope);
-        let worked_out = || terms.iter().enumerate().filter(|(_, term)| term.column.is_none());
         sql.push("select q.*");
-        for (number, _) in worked_out() {
+        for (number, _) in worked_out(terms) {
             sql.push(format_args!(", q.sort_{number}::text as sort_key_{number}"));
         }
         sql.push(if self.spec.of_tenants { " from scope cross join lateral (" } else { " from (" });
-        sql.push("select t.*");
-        for (number, term) in worked_out() {
-            sql.push(format_args!(", {} as sort_{number}", term.expression));
-        }
-        self.rows(&mut sql, scope);
-        if let Some(keys) = after {
-            sql.push(" and ");
-            continued(&mut sql, terms, keys);
-        }
-        sql.push(" order by ");
-        for (number, term) in terms.iter().enumerate() {
-            let comma = if number == 0 { "" } else { ", " };
-            sql.push(format_args!("{comma}{}{}", term.expression, term.direction()));
-        }
-        sql.push(" limit ");
-        let rows = self.limit + 1;
-        if USUAL.contains(&self.limit) {
-            sql.push(rows)
+        let in_two_parts = matches!(terms, [first, key] if first.nullable && !key.nullable);
+        if in_two_parts {
+            self.in_two_parts(&mut sql, scope, terms, after);
         } else {
-            sql.push_bind(i64::from(rows))
-        };
+            self.columns(&mut sql, terms);
+            self.rows(&mut sql, scope);
+            if let Some(keys) = after {
+                sql.push(" and ");
+                continued(&mut sql, terms, keys);
+            }
+            self.first_in_order(&mut sql, terms, Term::direction);
+        }
         sql.push(") q order by ");
         // a join promises no order; sorting a page again costs nothing
         for (number, term) in terms.iter().enumerate() {
@@ -95,7 +85,67 @@ impl ListQuery {
             };
             sql.push(term.direction());
         }
+        if in_two_parts {
+            self.one_row_more(&mut sql);
+        }
         sql
+    }
+
+    /// The first of those that have a value, and the first of those that have none: an index gives each of them in
+    /// order, both ways, and cannot give descending values before none.
+    fn in_two_parts(&self, sql: &mut Sql, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) {
+        let value = terms.first().map_or("", |term| term.expression.as_str());
+        let at_the_end = after.is_some_and(|keys| matches!(keys.first(), Some(None)));
+        if !at_the_end {
+            sql.push("(");
+            self.columns(sql, terms);
+            self.rows(sql, scope);
+            sql.push(format_args!(" and {value} is not null"));
+            if let Some(keys) = after {
+                sql.push(" and ");
+                beyond(sql, terms, keys);
+            }
+            self.first_in_order(sql, terms, Term::plain_direction);
+            sql.push(") union all ");
+        }
+        sql.push("(");
+        self.columns(sql, terms);
+        self.rows(sql, scope);
+        sql.push(format_args!(" and {value} is null"));
+        if let (true, [_, terms @ ..], Some([_, keys @ ..])) = (at_the_end, terms, after.map(Vec::as_slice)) {
+            sql.push(" and ");
+            beyond(sql, terms, keys);
+        }
+        self.first_in_order(sql, terms, Term::plain_direction);
+        sql.push(")");
+    }
+
+    /// The columns of a row, and what else it is sorted by.
+    fn columns(&self, sql: &mut Sql, terms: &[Term]) {
+        sql.push("select t.*");
+        for (number, term) in worked_out(terms) {
+            sql.push(format_args!(", {} as sort_{number}", term.expression));
+        }
+    }
+
+    /// In the order of the terms, one row more than the page.
+    fn first_in_order(&self, sql: &mut Sql, terms: &[Term], direction: fn(&Term) -> &'static str) {
+        sql.push(" order by ");
+        for (number, term) in terms.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            sql.push(format_args!("{comma}{}{}", term.expression, direction(term)));
+        }
+        self.one_row_more(sql);
+    }
+
+    fn one_row_more(&self, sql: &mut Sql) {
+        sql.push(" limit ");
+        let rows = self.limit + 1;
+        if USUAL.contains(&self.limit) {
+            sql.push(rows);
+        } else {
+            sql.push_bind(i64::from(rows));
+        }
     }
 
     fn count(&self, scope: &ListScope<'_>) -> Sql {
@@ -256,14 +306,7 @@ fn anywhere(text: &str) -> String {
 fn continued(sql: &mut Sql, terms: &[Term], keys: &Keys) {
     let one_way = terms.windows(2).all(|pair| matches!(pair, [a, b] if a.descending == b.descending));
     if one_way && terms.iter().all(|term| !term.nullable) {
-        let expressions: Vec<&str> = terms.iter().map(|term| term.expression.as_str()).collect();
-        let sign = if terms.iter().any(|term| term.descending) { "<" } else { ">" };
-        sql.push(format_args!("({}) {sign} (", expressions.join(", ")));
-        for (number, (term, key)) in terms.iter().zip(keys).enumerate() {
-            sql.push(if number == 0 { "" } else { ", " });
-            bind_key(sql, term, key.as_ref());
-        }
-        sql.push(")");
+        beyond(sql, terms, keys);
         return;
     }
     if let (Some(first), Some(key)) = (terms.first(), keys.first())
@@ -296,6 +339,23 @@ fn continued(sql: &mut Sql, terms: &[Term], keys: &Keys) {
         sql.push("))");
     }
     sql.push(")");
+}
+
+/// Only what comes after these values, all of which go one way.
+fn beyond(sql: &mut Sql, terms: &[Term], keys: &[Option<String>]) {
+    let expressions: Vec<&str> = terms.iter().map(|term| term.expression.as_str()).collect();
+    let sign = if terms.iter().any(|term| term.descending) { "<" } else { ">" };
+    sql.push(format_args!("({}) {sign} (", expressions.join(", ")));
+    for (number, (term, key)) in terms.iter().zip(keys).enumerate() {
+        sql.push(if number == 0 { "" } else { ", " });
+        bind_key(sql, term, key.as_ref());
+    }
+    sql.push(")");
+}
+
+/// The terms that are no columns of the row.
+fn worked_out(terms: &[Term]) -> impl Iterator<Item = (usize, &Term)> {
+    terms.iter().enumerate().filter(|(_, term)| term.column.is_none())
 }
 
 fn bind_key(sql: &mut Sql, term: &Term, key: Option<&String>) {

@@ -50,6 +50,11 @@ impl Term {
             (true, true) => " desc nulls last",
         }
     }
+
+    /// The direction as an ordinary index has it, read one way or the other.
+    pub fn plain_direction(&self) -> &'static str {
+        if self.descending { " desc" } else { "" }
+    }
 }
 
 /// The whole order of a list.

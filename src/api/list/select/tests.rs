@@ -133,7 +133,19 @@ fn keys_that_go_both_ways_or_can_be_null_are_compared_one_by_one() {
 fn after_a_null_comes_what_is_null_as_well() {
     let keys = Some(vec![None, Some("LED-001".into())]);
     let sql = sql(&LEADS, "sort=value", Visibility::Everything, keys);
-    assert!(sql.contains(" and (false or (estimated_value is null and (id > $2::text))) order by"), "{sql}");
+    assert!(sql.contains(" and estimated_value is null and (id) > ($2::text) order by estimated_value, id"), "{sql}");
+    assert!(!sql.contains("union all"), "{sql}");
+}
+
+#[test]
+fn what_has_a_value_and_what_has_none_are_each_read_in_an_order_that_an_index_has() {
+    let keys = Some(vec![Some("5".into()), Some("LED-001".into())]);
+    let sql = sql(&LEADS, "sort=-value", Visibility::Everything, keys);
+    let first = " and estimated_value is not null and (estimated_value, id) < ($2::numeric, $3::text) \
+                 order by estimated_value desc, id desc limit 51) union all (";
+    assert!(sql.contains(first), "{sql}");
+    assert!(sql.contains(" and estimated_value is null order by estimated_value desc, id desc limit 51)) q "), "{sql}");
+    assert!(sql.ends_with(" order by q.sort_0 desc nulls last, q.id desc limit 51"), "{sql}");
 }
 
 #[test]
