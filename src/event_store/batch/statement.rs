@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::{Encode, Postgres, QueryBuilder, Type};
 
-use super::{Batch, Columns, Placed};
+use super::{Batch, Columns};
 
 impl Batch<'_> {
     /// Sends the statement. False: the head was elsewhere, and nothing is stored.
@@ -43,120 +43,127 @@ impl Batch<'_> {
 
     fn push_events<'q>(&'q self, sql: &mut QueryBuilder<'q, Postgres>) {
         let placed = &self.placed;
-        if placed.is_empty() {
-            return;
-        }
-        sql.push(
-            ", new_events as (
-             insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
-                                 tenant_id, position, tenant_position, event_id, occurred_at, recorded_at, hash)
-             select e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::jsonb,
-                    e.metadata::jsonb, e.tenant_id, e.position, e.tenant_position, e.event_id, e.occurred_at,
-                    e.recorded_at, e.hash
-             from head, unnest(",
-        );
-        sql.separated(", ")
-            .push_bind(each(placed, |placed| placed.aggregate_type))
-            .push_bind(each(placed, |placed| &*placed.aggregate_id))
-            .push_bind(each(placed, |placed| placed.sequence))
-            .push_bind(each(placed, |placed| placed.event.event_type.as_str()))
-            .push_bind(each(placed, |placed| placed.event.event_version.as_str()))
-            .push_bind(each(placed, |placed| placed.event.payload.as_str()))
-            .push_bind(each(placed, |placed| &*placed.event.metadata))
-            .push_bind(each(placed, |placed| &*placed.tenant_id))
-            .push_bind(each(placed, |placed| placed.position))
-            .push_bind(each(placed, |placed| placed.tenant_position))
-            .push_bind(each(placed, |placed| placed.event.event_id))
-            .push_bind(each(placed, |placed| placed.event.occurred_at))
-            .push_bind(each(placed, |placed| placed.recorded_at))
-            .push_bind(each(placed, |placed| placed.hash));
-        sql.push(
-            ") as e (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, tenant_id,
-                     position, tenant_position, event_id, occurred_at, recorded_at, hash))",
-        );
+        let insert = "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
+                          metadata, tenant_id, position, tenant_position, event_id, occurred_at, recorded_at, hash)
+                      select r.aggregate_type, r.aggregate_id, r.sequence, r.event_type, r.event_version,
+                          r.payload::jsonb, r.metadata::jsonb, r.tenant_id, r.position, r.tenant_position, r.event_id,
+                          r.occurred_at, r.recorded_at, r.hash";
+        part(sql, "new_events", insert, placed.len(), "", |rows| {
+            rows.column("aggregate_type", placed.iter().map(|placed| placed.aggregate_type))
+                .column("aggregate_id", placed.iter().map(|placed| &*placed.aggregate_id))
+                .column("sequence", placed.iter().map(|placed| placed.sequence))
+                .column("event_type", placed.iter().map(|placed| placed.event.event_type.as_str()))
+                .column("event_version", placed.iter().map(|placed| placed.event.event_version.as_str()))
+                .column("payload", placed.iter().map(|placed| placed.event.payload.as_str()))
+                .column("metadata", placed.iter().map(|placed| &*placed.event.metadata))
+                .column("tenant_id", placed.iter().map(|placed| &*placed.tenant_id))
+                .column("position", placed.iter().map(|placed| placed.position))
+                .column("tenant_position", placed.iter().map(|placed| placed.tenant_position))
+                .column("event_id", placed.iter().map(|placed| placed.event.event_id))
+                .column("occurred_at", placed.iter().map(|placed| placed.event.occurred_at))
+                .column("recorded_at", placed.iter().map(|placed| placed.recorded_at))
+                .column("hash", placed.iter().map(|placed| placed.hash));
+        });
     }
 
     fn push_heads(&self, sql: &mut QueryBuilder<'_, Postgres>) {
-        if self.tenants.is_empty() {
-            return;
-        }
-        let tenants: Vec<String> = self.tenants.keys().map(ToString::to_string).collect();
-        let positions: Vec<i64> = self.tenants.values().map(|head| head.position).collect();
-        let hashes: Vec<[u8; 32]> = self.tenants.values().map(|head| head.hash).collect();
-        sql.push(
-            ", new_heads as (insert into tenant_heads (tenant_id, position, hash)
-             select t.tenant_id, t.position, t.hash from head, unnest(",
-        );
-        sql.separated(", ").push_bind(tenants).push_bind(positions).push_bind(hashes);
-        sql.push(
-            ") as t (tenant_id, position, hash)
-             on conflict (tenant_id) do update set position = excluded.position, hash = excluded.hash)",
-        );
+        let insert = "insert into tenant_heads (tenant_id, position, hash) select r.tenant_id, r.position, r.hash";
+        let or_else = " on conflict (tenant_id) do update set position = excluded.position, hash = excluded.hash";
+        part(sql, "new_heads", insert, self.tenants.len(), or_else, |rows| {
+            rows.column("tenant_id", self.tenants.keys().map(ToString::to_string))
+                .column("position", self.tenants.values().map(|head| head.position))
+                .column("hash", self.tenants.values().map(|head| head.hash));
+        });
     }
 
     fn push_counters(&self, sql: &mut QueryBuilder<'_, Postgres>) {
-        if self.counters.is_empty() {
-            return;
-        }
-        let tenants: Vec<String> = self.counters.keys().map(|(tenant, _)| tenant.to_string()).collect();
-        let kinds: Vec<&str> = self.counters.keys().map(|(_, kind)| *kind).collect();
-        let next: Vec<i64> = self.counters.values().copied().collect();
-        sql.push(
-            ", new_counters as (insert into counters (tenant_id, kind, next)
-             select c.tenant_id, c.kind, c.next from head, unnest(",
-        );
-        sql.separated(", ").push_bind(tenants).push_bind(kinds).push_bind(next);
-        sql.push(
-            ") as c (tenant_id, kind, next)
-             on conflict (tenant_id, kind) do update set next = excluded.next)",
-        );
+        let insert = "insert into counters (tenant_id, kind, next) select r.tenant_id, r.kind, r.next";
+        let or_else = " on conflict (tenant_id, kind) do update set next = excluded.next";
+        part(sql, "new_counters", insert, self.counters.len(), or_else, |rows| {
+            rows.column("tenant_id", self.counters.keys().map(|(tenant, _)| tenant.to_string()))
+                .column("kind", self.counters.keys().map(|(_, kind)| *kind))
+                .column("next", self.counters.values().copied());
+        });
     }
 }
 
 impl Columns<'_> {
-    /// The parts of the statement for what there is: a part costs the server something even if it inserts nothing.
     fn push<'q>(&'q self, sql: &mut QueryBuilder<'q, Postgres>, now: DateTime<Utc>) {
-        if !self.claim_key.is_empty() {
-            sql.push(
-                ", new_claims as (insert into claims (tenant_id, kind, key, holder)
-                 select c.tenant_id, c.kind, c.key, c.holder from head, unnest(",
-            );
-            sql.separated(", ")
-                .push_bind(&self.claim_tenant)
-                .push_bind(&self.claim_kind)
-                .push_bind(&self.claim_key)
-                .push_bind(&self.claim_holder);
-            sql.push(") as c (tenant_id, kind, key, holder))");
-        }
-        if !self.login_key.is_empty() {
-            sql.push(
-                ", new_logins as (insert into platform.logins (email_key, tenant_id, user_id)
-                 select l.email_key, l.tenant_id, l.user_id from head, unnest(",
-            );
-            sql.separated(", ").push_bind(&self.login_key).push_bind(&self.login_tenant).push_bind(&self.login_user);
-            sql.push(") as l (email_key, tenant_id, user_id))");
-        }
-        if !self.key.is_empty() {
-            sql.push(
-                ", new_keys as (insert into idempotency_keys
-                     (created_at, tenant_id, actor, key, request_hash, position, correlation_id)
-                 select ",
-            );
-            sql.push_bind(now);
-            sql.push(", k.tenant_id, k.actor, k.key, k.request_hash, k.position, k.correlation_id from head, unnest(");
-            sql.separated(", ")
-                .push_bind(&self.key_tenant)
-                .push_bind(&self.key_actor)
-                .push_bind(&self.key)
-                .push_bind(&self.key_hash)
-                .push_bind(&self.key_position)
-                .push_bind(&self.key_correlation);
-            sql.push(") as k (tenant_id, actor, key, request_hash, position, correlation_id))");
-        }
+        let texts = |texts: &'q [String]| texts.iter().map(String::as_str);
+        let insert = "insert into claims (tenant_id, kind, key, holder) select r.tenant_id, r.kind, r.key, r.holder";
+        part(sql, "new_claims", insert, self.claim_key.len(), "", |rows| {
+            rows.column("tenant_id", texts(&self.claim_tenant))
+                .column("kind", self.claim_kind.iter().copied())
+                .column("key", self.claim_key.iter().copied())
+                .column("holder", texts(&self.claim_holder));
+        });
+        let insert = "insert into platform.logins (email_key, tenant_id, user_id)
+                      select r.email_key, r.tenant_id, r.user_id";
+        part(sql, "new_logins", insert, self.login_key.len(), "", |rows| {
+            rows.column("email_key", self.login_key.iter().copied())
+                .column("tenant_id", texts(&self.login_tenant))
+                .column("user_id", texts(&self.login_user));
+        });
+        let insert =
+            "insert into idempotency_keys (tenant_id, actor, key, request_hash, position, correlation_id, created_at)
+                      select r.tenant_id, r.actor, r.key, r.request_hash, r.position, r.correlation_id, r.created_at";
+        part(sql, "new_keys", insert, self.key.len(), "", |rows| {
+            rows.column("tenant_id", texts(&self.key_tenant))
+                .column("actor", self.key_actor.iter().copied())
+                .column("key", self.key.iter().copied())
+                .column("request_hash", self.key_hash.iter().copied())
+                .column("position", self.key_position.iter().copied())
+                .column("correlation_id", texts(&self.key_correlation))
+                .column("created_at", self.key.iter().map(|_| now));
+        });
     }
 }
 
-/// A column.
-fn each<'p, 'a, T>(placed: &'p [Placed<'a>], of: impl Fn(&'p Placed<'a>) -> T) -> Vec<T> {
-    placed.iter().map(of).collect()
+/// The rows of a part, a column at a time: arrays, or the values themselves of a single row, which cost the server less
+/// than to take arrays apart.
+struct Rows<'s, 'q> {
+    sql: &'s mut QueryBuilder<'q, Postgres>,
+    names: Vec<&'static str>,
+    single: bool,
+}
+
+impl<'q> Rows<'_, 'q> {
+    fn column<T>(&mut self, name: &'static str, mut values: impl Iterator<Item = T>) -> &mut Self
+    where
+        T: Encode<'q, Postgres> + Type<Postgres> + 'q,
+        Vec<T>: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        if !self.names.is_empty() {
+            self.sql.push(", ");
+        }
+        self.names.push(name);
+        if self.single {
+            self.sql.push_bind(values.next());
+        } else {
+            self.sql.push_bind(values.collect::<Vec<T>>());
+        }
+        self
+    }
+}
+
+/// Adds a part that inserts `count` rows `r` if the head row has moved. None for none: a part costs the server something
+/// even if it inserts nothing.
+fn part<'q>(
+    sql: &mut QueryBuilder<'q, Postgres>,
+    name: &str,
+    insert: &str,
+    count: usize,
+    or_else: &str,
+    columns: impl FnOnce(&mut Rows<'_, 'q>),
+) {
+    if count == 0 {
+        return;
+    }
+    let single = count == 1;
+    let (opening, closing) = if single { ("(values (", "))") } else { ("unnest(", ")") };
+    sql.push(format_args!(", {name} as ({insert} from head, {opening}"));
+    let mut rows = Rows { sql, names: Vec::new(), single };
+    columns(&mut rows);
+    let names = rows.names.join(", ");
+    sql.push(format_args!("{closing} as r ({names}){or_else})"));
 }
