@@ -134,7 +134,8 @@ impl Memory {
 
 /// What is left does not tell the password, but guesses could be tried on it at less than the price of a hash.
 fn forget(mut buffer: Buffer) {
-    buffer.zeroize();
+    // Not the room behind them, which was never written.
+    buffer.iter_mut().zeroize();
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //! Nothing is ever half done: the new tables lie in a schema of their own, under the names that they will have, and
 //! are thrown away by the next rebuild, or the next start of the server, if the process ends before the exchange.
 
+mod abreast;
+mod leftovers;
 mod overview;
 mod record;
 mod switch;
@@ -15,18 +17,20 @@ mod tables;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+pub use leftovers::clean_up;
 pub use overview::{Detail, Overview, detail, overview};
 pub use record::{Record, State, latest, list, read};
 
 use super::copy::Output;
-use super::replay::{Folding, ReplayError, Replayable, Settings, all, named, read_ahead};
+use super::replay::{Folding, ReplayError, Replayable, Settings, named, read_ahead};
 use crate::aggregates::ids::TenantId;
 use crate::clock::{Clock, new_event_id};
 use crate::event_store::Cell;
 use crate::event_store::reader::{Selection, Whose};
+use abreast::run_abreast;
+use leftovers::{clean, lock};
 use tables::Place;
 
 /// How often a rebuild writes down how far it is.
@@ -235,14 +239,10 @@ impl Rebuild {
             self.place.create(self.output.connection().await?, table.name).await?;
         }
         let mut at = self.catch_up(0, watch).await?;
-        self.folding.settle(&mut self.output).await?;
+        let versions = self.folding.settle(&mut self.output).await?;
         self.tell(State::Indexing).await?;
         watch(&self.record);
-        for table in self.projection.tables {
-            let owner = self.output.connection().await?;
-            self.place.add_keys(owner, table.name).await?;
-            self.place.finish(owner, table.name).await?;
-        }
+        self.finish(versions).await?;
         self.tell(State::CatchingUp).await?;
         for _ in 0..ROUNDS {
             let before = at;
@@ -254,6 +254,29 @@ impl Rebuild {
         self.tell(State::Switching).await?;
         watch(&self.record);
         self.switch(at, watch).await
+    }
+
+    /// Makes the new tables what the live ones are, but for row-level security, and tells the planner what is in them.
+    /// `versions` puts the last rows into the last table; meanwhile the others get their indexes.
+    async fn finish(&mut self, versions: Option<String>) -> Result<(), RebuildError> {
+        let (place, tables, helping) = (&self.place, self.projection.tables, &self.cell.owner);
+        let owner = self.output.connection().await?;
+        let mut work = Vec::new();
+        let mut after = versions;
+        for table in tables.iter().rev() {
+            let indexes = place.indexes(owner, table.name).await?;
+            match after.take() {
+                Some(versions) => work.push([vec![versions], indexes].concat()),
+                None => work.extend(indexes.into_iter().map(|index| vec![index])),
+            }
+        }
+        run_abreast(owner, helping, work).await?;
+        let mut analyses = Vec::new();
+        for table in tables {
+            place.finish(owner, table.name).await?;
+            analyses.push(vec![place.analyze(owner, table.name).await?]);
+        }
+        Ok(run_abreast(owner, helping, analyses).await?)
     }
 
     /// Folds what the projector has written by now and this has not. Answers the place in the log that it came to.
@@ -327,71 +350,8 @@ pub async fn rebuild(
     Rebuild::begin(cell, clock, projection, tenant).await?.run(|_| {}).await
 }
 
-/// Throws away what rebuilds have left whose process has ended. Those that are under way are left alone.
-///
-/// # Errors
-/// The database's.
-pub async fn clean_up(cell: &Cell, clock: &Clock) -> sqlx::Result<()> {
-    let unfinished: Vec<String> =
-        sqlx::query_scalar("select distinct projection from projection_rebuilds where finished_at is null")
-            .fetch_all(&cell.replayer)
-            .await?;
-    let left: Vec<String> = sqlx::query_scalar(
-        "select distinct relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
-         where nspname in ($1, $2) and relkind = 'r'",
-    )
-    .bind(cell.rebuild_schema())
-    .bind(cell.replaced_schema())
-    .fetch_all(&cell.replayer)
-    .await?;
-    if unfinished.is_empty() && left.is_empty() {
-        return Ok(());
-    }
-    let mut owner = cell.owner.acquire().await?;
-    for projection in all() {
-        let is_left = projection.tables.iter().any(|table| left.iter().any(|left| left == table.name));
-        let is_unfinished = unfinished.iter().any(|name| name == projection.name);
-        if (is_left || is_unfinished) && lock(&mut owner, cell, &projection).await? {
-            let cleaned = clean(&mut owner, cell, clock, &projection).await;
-            unlock(&mut owner, cell, &projection).await?;
-            cleaned?;
-        }
-    }
-    Ok(())
-}
-
-async fn clean(owner: &mut PgConnection, cell: &Cell, clock: &Clock, projection: &Replayable) -> sqlx::Result<()> {
-    for table in projection.tables {
-        place(cell).drop_leftovers(&mut *owner, table.name).await?;
-    }
-    let abandoned = record::abandon(&cell.replayer, projection.name, clock.now()).await?;
-    if abandoned > 0 {
-        tracing::warn!(projection = projection.name, "what a rebuild of {} left was thrown away", projection.name);
-    }
-    Ok(())
-}
-
 fn place(cell: &Cell) -> Place {
     Place { live: cell.name.to_string(), side: cell.rebuild_schema(), replaced: cell.replaced_schema() }
-}
-
-/// Held by a session, so that it ends with the process, however that ends.
-async fn lock(owner: &mut PgConnection, cell: &Cell, projection: &Replayable) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
-        .bind(lock_name(cell, projection))
-        .fetch_one(owner)
-        .await
-}
-
-async fn unlock(owner: &mut PgConnection, cell: &Cell, projection: &Replayable) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select pg_advisory_unlock(hashtextextended($1, 0))")
-        .bind(lock_name(cell, projection))
-        .fetch_one(owner)
-        .await
-}
-
-fn lock_name(cell: &Cell, projection: &Replayable) -> String {
-    format!("devhub rebuild {} {}", cell.name, projection.name)
 }
 
 fn milliseconds(time: Duration) -> u64 {

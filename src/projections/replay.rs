@@ -123,8 +123,9 @@ pub(super) trait Folding: Send + Sync {
     /// all of it is written through the same connection: a transaction that is rolled back takes it back.
     async fn fold(&mut self, told: &[Told], output: &mut Output) -> Result<(), ReplayError>;
 
-    /// Writes what is kept in memory, and keeps nothing in it from now on.
-    async fn settle(&mut self, output: &mut Output) -> Result<(), ReplayError>;
+    /// Writes what is kept in memory, and keeps nothing in it from now on. Answers the statement, if there is one, by
+    /// which the rows that still hold become versions too: to be run before anything else is folded.
+    async fn settle(&mut self, output: &mut Output) -> Result<Option<String>, ReplayError>;
 
     /// How many rows were written, over all tables.
     fn rows(&self) -> u64;

@@ -281,7 +281,9 @@ impl Verification {
                 }
             }
         }
-        folding.settle(output).await?;
+        if let Some(versions) = folding.settle(output).await? {
+            run(output.connection().await?, &versions).await?;
+        }
         Ok(())
     }
 

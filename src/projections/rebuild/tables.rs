@@ -52,20 +52,34 @@ select replace(line, quote_ident($1) || '.', '') from (
 ) lines (line)
 order by 1";
 
-/// Statements that give the table in `$2` the constraints with indexes that the one in `$1` has.
-const CONSTRAINTS: &str = "
-select format('alter table %I.%I add constraint %I %s', $2, $3, conname, pg_get_constraintdef(k.oid))
-from pg_constraint k where conrelid = format('%I.%I', $1, $3)::regclass and contype in ('p', 'u', 'x') order by conname";
-
-/// The same for the indexes beside those.
+/// Statements that give the table in `$2` the indexes that the one in `$1` has, those of its keys first.
 const INDEXES: &str = "
 select replace(pg_get_indexdef(indexrelid), format(' ON %I.%I ', $1, $3), format(' ON %I.%I ', $2, $3))
 from pg_index i
 where indrelid = format('%I.%I', $1, $3)::regclass
-  and not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x'))
-order by indexrelid";
+  and not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.contype = 'x')
+order by indisprimary desc, indexrelid";
 
-/// The same for policies, privileges, settings and owner.
+/// Statements that make keys of the indexes that are to be keys. What excludes others makes its index itself.
+const CONSTRAINTS: &str = "
+select format('alter table %I.%I add constraint %I %s', $2, $3, conname, case contype
+    when 'x' then pg_get_constraintdef(k.oid)
+    else format('%s using index %I%s', case contype when 'p' then 'primary key' else 'unique' end, conname,
+                case when condeferrable then ' deferrable' end || case when condeferred then ' initially deferred' else '' end)
+    end)
+from pg_constraint k where conrelid = format('%I.%I', $1, $3)::regclass and contype in ('p', 'u', 'x') order by conname";
+
+/// The columns of the table `$1` that its indexes are made of, those of their conditions included.
+const INDEXED: &str = "
+select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+where attrelid = $1::regclass and attnum > 0 and not attisdropped
+  and exists (
+      select from pg_index i where indrelid = attrelid and (attnum = any(indkey) or exists (
+          select from pg_depend d
+          where d.classid = 'pg_class'::regclass and d.objid = indexrelid
+            and d.refclassid = 'pg_class'::regclass and d.refobjid = indrelid and d.refobjsubid = attnum)))";
+
+/// Statements that give it policies, privileges, settings and owner as well.
 const RIGHTS: &str = "
 select format('create policy %I on %I.%I as %s for %s to %s%s%s', policyname, $2, $3, permissive, cmd,
               (select string_agg(case role when 'public' then 'public' else quote_ident(role) end, ', ')
@@ -113,8 +127,8 @@ impl Place {
         run(owner, format!("create table {side}.{table} (like {live}.{table} including all excluding indexes)")).await
     }
 
-    /// Gives it the keys of the live one, by which rows are found.
-    pub(super) async fn add_keys(&self, owner: &mut PgConnection, table: &str) -> sqlx::Result<()> {
+    /// The statements that give it the indexes of the live one; what helped to fill it goes.
+    pub(super) async fn indexes(&self, owner: &mut PgConnection, table: &str) -> sqlx::Result<Vec<String>> {
         let helping: Vec<String> =
             sqlx::query_scalar("select indexrelid::regclass::text from pg_index where indrelid = $1::regclass")
                 .bind(format!("{}.{table}", self.side))
@@ -123,14 +137,21 @@ impl Place {
         for index in helping {
             run(owner, format!("drop index {index}")).await?;
         }
-        self.follow(owner, CONSTRAINTS, table).await
+        self.following(owner, INDEXES, table).await
     }
 
-    /// Gives it everything else but row-level security, and the planner its statistics.
+    /// Gives it everything else but row-level security.
     pub(super) async fn finish(&self, owner: &mut PgConnection, table: &str) -> sqlx::Result<()> {
-        self.follow(owner, INDEXES, table).await?;
-        self.follow(owner, RIGHTS, table).await?;
-        run(owner, format!("analyze {}.{table}", self.side)).await
+        self.follow(owner, CONSTRAINTS, table).await?;
+        self.follow(owner, RIGHTS, table).await
+    }
+
+    /// The statement that tells the planner what it chooses an index by. What is in the other columns, which takes longer
+    /// than all indexes do, the server looks at by itself soon: its own analysis is still due.
+    pub(super) async fn analyze(&self, owner: &mut PgConnection, table: &str) -> sqlx::Result<String> {
+        let table = format!("{}.{table}", self.side);
+        let columns: Option<String> = sqlx::query_scalar(INDEXED).bind(&table).fetch_one(owner).await?;
+        Ok(columns.map_or_else(|| format!("analyze {table}"), |columns| format!("analyze {table} ({columns})")))
     }
 
     /// Switches row-level security on.
@@ -203,11 +224,13 @@ impl Place {
         .await
     }
 
-    /// Runs the statements that a query on the catalogue makes of the live table for the new one.
+    /// The statements that a query on the catalogue makes of the live table for the new one.
+    async fn following(&self, owner: &mut PgConnection, query: &str, table: &str) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(query).bind(&self.live).bind(&self.side).bind(table).fetch_all(owner).await
+    }
+
     async fn follow(&self, owner: &mut PgConnection, query: &str, table: &str) -> sqlx::Result<()> {
-        let statements: Vec<String> =
-            sqlx::query_scalar(query).bind(&self.live).bind(&self.side).bind(table).fetch_all(&mut *owner).await?;
-        for statement in statements {
+        for statement in self.following(owner, query, table).await? {
             run(owner, statement).await?;
         }
         Ok(())

@@ -74,9 +74,10 @@ impl Folding for Activity {
         Ok(())
     }
 
-    async fn settle(&mut self, output: &mut Output) -> Result<(), ReplayError> {
+    async fn settle(&mut self, output: &mut Output) -> Result<Option<String>, ReplayError> {
         self.settled = true;
-        self.write(output).await
+        self.write(output).await?;
+        Ok(None)
     }
 
     fn rows(&self) -> u64 {

@@ -34,6 +34,7 @@ pub(super) fn begin<P: Projection>(settings: Settings) -> Box<dyn Folding> {
         rows: HashMap::new(),
         older: HashMap::new(),
         put_aside: false,
+        held: 0,
         settled: false,
         ended: CopiedRows::default(),
         written: 0,
@@ -56,6 +57,8 @@ struct Entities<P: Projection> {
     older: Rows<P::Row>,
     /// Some current rows are in their table and not in memory.
     put_aside: bool,
+    /// How many rows are in the table of current ones.
+    held: u64,
     settled: bool,
     /// Versions that have ended and are to be written.
     ended: CopiedRows,
@@ -109,6 +112,7 @@ impl<P: Projection> Entities<P> {
         );
         let connection = output.connection().await?;
         let stored: Vec<Stored<P::Row>> = sqlx::query_as(&taken).bind(tenants).bind(ids).fetch_all(connection).await?;
+        self.held = self.held.saturating_sub(u64::try_from(stored.len()).unwrap_or(0));
         for row in stored {
             let tenant = row.tenant_id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
             self.rows.insert((tenant, row.id.clone()), Arc::new(row));
@@ -159,6 +163,7 @@ impl<P: Projection> Entities<P> {
     /// Puts current rows into their table.
     async fn put_aside(&mut self, rows: Rows<P::Row>, output: &mut Output) -> Result<(), ReplayError> {
         let mut copied = CopiedRows::default();
+        self.held += u64::try_from(rows.len()).unwrap_or(0);
         for row in rows.values() {
             copied.begin(COMMON_COLUMNS.len() + P::Row::COLUMNS.len());
             row.copy(&mut copied)?;
@@ -230,21 +235,20 @@ impl<P: Projection> Folding for Entities<P> {
         Ok(())
     }
 
-    async fn settle(&mut self, output: &mut Output) -> Result<(), ReplayError> {
+    async fn settle(&mut self, output: &mut Output) -> Result<Option<String>, ReplayError> {
         self.write_ended(output).await?;
         for rows in [std::mem::take(&mut self.older), std::mem::take(&mut self.rows)] {
             self.put_aside(rows, output).await?;
         }
+        output.connection().await?;
+        // Each current row is written, and is the version that holds.
+        self.written += 2 * self.held;
+        (self.put_aside, self.settled) = (true, true);
         let (current, versions, columns) = (&self.current, &self.versions, &self.columns);
-        let open = format!(
+        Ok(Some(format!(
             "insert into {versions} ({columns}, occurred_to, recorded_to)
              select {columns}, 'infinity', 'infinity' from {current}"
-        );
-        let held = output.connection().await?.execute(&*open).await?.rows_affected();
-        // Each current row is written, and is the version that holds.
-        self.written += 2 * held;
-        (self.put_aside, self.settled) = (true, true);
-        Ok(())
+        )))
     }
 
     fn rows(&self) -> u64 {
