@@ -24,3 +24,7 @@ pub mod load;
 pub mod postgres;
 pub mod projections;
 pub mod samples;
+
+/// Of every program that this is part of, the server as well as what measures it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -21,6 +21,10 @@
 //! Turns go round between projections that stand at different positions, and between the main line and the lanes of
 //! tenants that have more than a batch waiting: whoever does not stand behind such a tenant waits for one batch.
 
+mod refusal;
+mod surroundings;
+mod turns;
+
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -28,22 +32,26 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
+use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(super) use refusal::is_refusal;
+use refusal::panicked;
+use surroundings::{listen, random};
+use turns::last_of_each;
+
 use super::fact::Told;
 use super::gauges::Gauges;
 use super::model::{Batch, FoldError, Model, Poison};
-use super::progress::{Known, Progress, Projections, by_tenant};
-use super::standing::{Lane, Line, MOVED, Member, Place, Standing, opening, standings, step, stop};
+use super::progress::{Known, Progress, Projections};
+use super::standing::{Lane, Line, MOVED, Member, Place, Standing, step};
 use super::statement::Statement;
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
-use crate::event_store::appender::CHANNEL;
 use crate::event_store::reader::{Entry, entries_between, entries_of};
 use crate::event_store::tail::Tail;
 
@@ -449,168 +457,9 @@ impl Projector {
         }
     }
 
-    /// Whether everybody stands where this process left them, and the log ends where this process ended it, as far as
-    /// anybody has said; at intervals it is looked up all the same.
-    fn knows(&mut self) -> bool {
-        self.head = self.head.max(*self.tail.head().borrow());
-        self.looked.is_some_and(|looked| looked.elapsed() < POLL) && *self.announced.borrow() <= self.head
-    }
-
     /// How many events at once, of `most`.
     fn most(&self, most: i64) -> i64 {
         self.careful.map_or(most, |careful| careful.min(most))
-    }
-
-    /// Where everybody stands, who is parked, and how far each tenant is. What a model remembers of another place is
-    /// forgotten.
-    async fn look(&mut self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let names: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
-        (self.standings, self.head) = standings(&mut *connection, &self.cell, &names, self.clock.now()).await?;
-        self.looked = Some(Instant::now());
-        self.gauges.show(&self.standings, self.head, false);
-        for standing in &self.standings {
-            if self.left.get(&standing.name) != Some(&standing.place) {
-                self.left.remove(&standing.name);
-                self.models.iter_mut().filter(|model| model.name() == standing.name).for_each(|model| model.forget());
-            }
-        }
-        if self.known.is_anything_parked() || self.standings.iter().any(|standing| standing.parked > 0) {
-            self.known.look_at_parked(connection).await?;
-        }
-        let lanes = self.standings.iter().flat_map(|standing| standing.place.lanes.keys());
-        self.known.unknown(lanes);
-        let lowest = self.lowest();
-        let too_far = self.moved_to < 0 || lowest - self.moved_to > MOVES;
-        if !too_far && lowest > self.moved_to {
-            let moved = moved(&mut *connection, self.moved_to, lowest).await?;
-            let in_lane = |tenant: &TenantId| self.standings.iter().any(|at| at.place.lanes.contains_key(tenant));
-            self.known.advance(moved.into_iter().filter(|(tenant, _)| !in_lane(tenant)));
-        }
-        self.moved_to = lowest;
-        self.gauges.look(connection, &self.standings, self.head).await?;
-        if too_far {
-            // After it was told how far everybody is, or what is looked up meanwhile would be of before.
-            self.report(None);
-            self.known.all_unknown();
-        }
-        Ok(())
-    }
-
-    async fn look_at_parked(&mut self) -> sqlx::Result<()> {
-        let mut connection = self.pool.acquire().await?;
-        self.known.look_at_parked(&mut connection).await
-    }
-
-    /// Those whose turn it is, and where they stand: everybody who stands at the same place, in turn with those who
-    /// stand elsewhere, if there is anything to do for them. Projections that have stopped are tried again at times.
-    fn whose_turn(&mut self) -> Option<(Vec<Member>, Place)> {
-        let mut groups: Vec<(Place, bool, Vec<Member>)> = Vec::new();
-        for standing in &self.standings {
-            let stopped = standing.stopped.is_some();
-            let tried = self.tried.get(&standing.name).is_some_and(|tried| tried.elapsed() < AGAIN);
-            let nothing = standing.place.position >= self.head && standing.place.lanes.is_empty();
-            if nothing || (stopped && tried) {
-                continue;
-            }
-            let member = Member { name: standing.name.clone(), generation: standing.place.generation };
-            let alike = groups.iter_mut().find(|(place, was_stopped, _)| {
-                *was_stopped == stopped
-                    && place.position == standing.place.position
-                    && place.lanes == standing.place.lanes
-            });
-            match alike {
-                Some((.., members)) => members.push(member),
-                None => groups.push((standing.place.clone(), stopped, vec![member])),
-            }
-        }
-        self.turns.0 = self.turns.0.wrapping_add(1);
-        let turn = self.turns.0.checked_rem(groups.len())?;
-        let (place, stopped, members) = groups.swap_remove(turn);
-        if stopped {
-            self.tried.extend(members.iter().map(|member| (member.name.clone(), Instant::now())));
-        }
-        Some((members, place))
-    }
-
-    /// The lane whose turn it is; none if it is the main line's.
-    fn lane_whose_turn(&mut self, place: &Place) -> Option<(TenantId, Lane)> {
-        let lanes = place.lanes.len();
-        if lanes == 0 {
-            return None;
-        }
-        self.turns.1 = self.turns.1.wrapping_add(1);
-        let turn = (self.turns.1 / 2) % lanes;
-        let (tenant, lane) = place.lanes.iter().nth(turn)?;
-        // A lane that is level with the main line has nothing before it: it waits until that has gone on.
-        let mains = self.turns.1.is_multiple_of(2) || lane.position == place.position;
-        if mains && place.position < self.head { None } else { Some((*tenant, *lane)) }
-    }
-
-    /// The tenants who have more than a batch waiting after `to` while others wait as well; none if nobody stands
-    /// behind them. `seen` says how far each comes until there.
-    async fn crowding(
-        &self,
-        connection: &mut PgConnection,
-        seen: &HashMap<TenantId, i64>,
-        to: i64,
-    ) -> sqlx::Result<Vec<TenantId>> {
-        let tenants: Vec<String> = seen.keys().map(ToString::to_string).collect();
-        let ends: Vec<(String, i64, i64)> = sqlx::query_as(
-            "select t.tenant_id,
-                    (select e.tenant_position from events e where e.tenant_id = t.tenant_id
-                     order by e.tenant_position desc limit 1),
-                    (select h.position from cell_head h where h.cell = $2)
-             from unnest($1::text[]) as t (tenant_id)",
-        )
-        .bind(tenants)
-        .bind(&*self.cell)
-        .fetch_all(connection)
-        .await?;
-        let mut waiting = ends.first().map_or(0, |(.., head)| head - to);
-        let mut crowding = Vec::new();
-        for (tenant, end, _) in &ends {
-            let tenant = tenant.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-            let left = end - seen.get(&tenant).copied().unwrap_or(*end);
-            if left > BATCH {
-                crowding.push(tenant);
-                waiting -= left;
-            }
-        }
-        if crowding.len() < 2 && waiting <= 0 {
-            crowding.clear();
-        }
-        Ok(crowding)
-    }
-
-    /// Gives tenants lanes of their own from `from`, where the members are; `entries` are the first after that.
-    async fn open_lanes(
-        &mut self,
-        connection: &mut PgConnection,
-        members: Vec<Member>,
-        from: i64,
-        entries: &[Entry],
-        crowding: &[TenantId],
-    ) -> Result<(), RoundError> {
-        let first = |tenant: &TenantId| {
-            let first = entries.iter().find(|entry| entry.recorded.tenant_id == *tenant)?;
-            Some((*tenant, first.recorded.tenant_position - 1))
-        };
-        let tenants: Vec<(TenantId, i64)> = crowding.iter().filter_map(first).collect();
-        let (text, arguments) = opening(&members, from, &tenants)?.ending(MOVED);
-        let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(connection).await?;
-        if moved > 0 {
-            for (tenant, _) in &tenants {
-                tracing::info!(%tenant, from, "{tenant} has much to read and is read in a lane of its own from {from}");
-            }
-            let opened = tenants
-                .iter()
-                .map(|(tenant, tenant_position)| (*tenant, Lane { position: from, tenant_position: *tenant_position }));
-            self.move_members(&members, |place| {
-                place.lanes.extend(opened.clone());
-                place.generation += 1;
-            });
-        }
-        Ok(())
     }
 
     /// Folds a batch for the members.
@@ -683,121 +532,6 @@ impl Projector {
             }
         }
     }
-
-    /// The database did not take a batch: half of it next time, until one event is left, which is then refused by
-    /// whichever projection's row it makes impossible.
-    async fn refused(&mut self, step: Step, error: &sqlx::Error) -> Result<Round, RoundError> {
-        if step.events > 1 {
-            self.careful = i64::try_from(step.events / 2).ok();
-            return Ok(Round::More);
-        }
-        tracing::warn!(%error, "the database refuses what an event makes of a row: {error}");
-        self.careful = None;
-        for member in &step.members {
-            self.alone(member, &step.line).await?;
-        }
-        Ok(Round::More)
-    }
-
-    /// One projection takes one event, and if the database refuses what becomes of it, the projection refuses it.
-    async fn alone(&mut self, member: &Member, line: &Line) -> Result<(), RoundError> {
-        let mut poison: Option<Poison> = None;
-        loop {
-            let mut connection = self.pool.acquire().await?;
-            let entries = match line {
-                Line::Main { from, to, but_for } => entries_between(&mut *connection, (*from, *to), but_for, 1).await?,
-                Line::Lane { tenant, from, .. } => {
-                    entries_of(&mut *connection, *tenant, from.tenant_position, 1).await?
-                }
-            };
-            let members = vec![member.clone()];
-            let prepared = self.fold(&mut connection, members, line.clone(), entries, false, poison.as_ref()).await?;
-            drop(connection);
-            let Prepared::Batch(batch) = prepared else { return Ok(()) };
-            let (statement, step) = *batch;
-            match write(&mut *self.pool.acquire().await?, statement).await {
-                Ok(true) => {
-                    self.made(&step);
-                    return if step.parks { Ok(self.look_at_parked().await?) } else { Ok(()) };
-                }
-                Ok(false) => {
-                    self.forget();
-                    return Ok(());
-                }
-                Err(error) if is_refusal(&error) && poison.is_none() => {
-                    self.forget_rows();
-                    poison = Some(Poison::new(&format!("the database refuses it: {error}")));
-                }
-                Err(error) if is_refusal(&error) => {
-                    let reason = format!("the database refuses it: {error}");
-                    return Err(RoundError::Stopped { member: member.clone(), reason });
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// A projection cannot go on: it says so, and the others go on without it.
-    async fn stopped(&mut self, member: &Member, reason: &str) -> sqlx::Result<()> {
-        self.forget_rows();
-        self.tried.insert(member.name.clone(), Instant::now());
-        let news = !self.standings.iter().any(|at| at.name == member.name && at.stopped.as_deref() == Some(reason));
-        let mut connection = self.pool.acquire().await?;
-        if stop(&mut connection, member, reason, self.clock.now()).await? && news {
-            let projection = &member.name;
-            tracing::error!(projection, reason, "the read model {projection} has stopped: {reason}");
-        }
-        Ok(())
-    }
-
-    /// Whether this process is the one that writes, for the time being.
-    async fn hold_lease(&mut self, connection: &mut PgConnection) -> sqlx::Result<bool> {
-        let now = Instant::now();
-        if self.leased_until.is_some_and(|until| now + LEASE / 2 < until) {
-            return Ok(true);
-        }
-        let held = sqlx::query(
-            "update projector_lease set owner = $2, lease_until = now() + make_interval(secs => $3)
-             where cell = $1 and (owner = $2 or lease_until < now())",
-        )
-        .bind(&*self.cell)
-        .bind(self.owner)
-        .bind(LEASE.as_secs_f64())
-        .execute(connection)
-        .await?
-        .rows_affected()
-            == 1;
-        self.leased_until = held.then(|| now + LEASE);
-        Ok(held)
-    }
-}
-
-/// The last position of each tenant in its own history, among these.
-fn last_of_each(entries: &[Entry]) -> HashMap<TenantId, i64> {
-    entries.iter().map(|entry| (entry.recorded.tenant_id, entry.recorded.tenant_position)).collect()
-}
-
-/// How far each tenant of whom there are events after one position, up to another, is in its own history.
-async fn moved(connection: &mut PgConnection, from: i64, to: i64) -> sqlx::Result<Vec<(TenantId, i64)>> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(
-        "select tenant_id, max(tenant_position) from events where position > $1 and position <= $2 group by tenant_id",
-    )
-    .bind(from)
-    .bind(to)
-    .fetch_all(connection)
-    .await?;
-    by_tenant(rows)
-}
-
-/// Whether the database refuses what is written: data that does not fit (class 22) or a rule that it breaks (23).
-pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
-}
-
-/// What a panic outside a fold said.
-fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
-    format!("the program failed on a batch: {}", super::versioned::told_of(panic))
 }
 
 /// Writes the rows and moves the checkpoints. False: they were elsewhere, nothing is written.
@@ -805,32 +539,4 @@ async fn write(connection: &mut PgConnection, statement: Statement) -> sqlx::Res
     let (text, arguments) = statement.ending(MOVED);
     let moved: i64 = sqlx::query_scalar_with(&text, arguments).fetch_one(connection).await?;
     Ok(moved > 0)
-}
-
-/// Passes on what processes announce; a hint, so that a failure costs no more than the poll's delay.
-async fn listen(pool: PgPool, announced: watch::Sender<i64>) {
-    // Kept for good, so it is none of those that others take turns with.
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
-    loop {
-        let listened = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
-            loop {
-                let position: i64 = listener.recv().await?.payload().parse().unwrap_or(i64::MAX);
-                announced.send_if_modified(|last| position > std::mem::replace(last, position.max(*last)));
-            }
-        };
-        let result: sqlx::Result<()> = listened.await;
-        if let Err(error) = result {
-            tracing::debug!(%error, "not listening for news: {error}");
-        }
-        tokio::time::sleep(BACK_OFF).await;
-    }
-}
-
-/// Chance for the name of this process; all zero if the machine has none, which only costs a contested lease.
-fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes
 }
