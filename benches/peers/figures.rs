@@ -124,7 +124,7 @@ impl Figures {
     }
 
     /// Writes both files of `docs/`.
-    pub fn write(&self) {
+    pub fn write(&self, made_with: &str) {
         let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
         let raw: Vec<Value> = self
             .rows()
@@ -144,7 +144,7 @@ impl Figures {
         let text = std::fs::read_to_string(&page).unwrap();
         let (before, rest) = text.split_once(BEGIN).expect("the page has a place for the table");
         let (_, after) = rest.split_once(END).expect("the place ends");
-        std::fs::write(&page, format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.table())).unwrap();
+        std::fs::write(&page, format!("{before}{BEGIN}\n\n{made_with}\n\n{}\n{END}{after}", self.table())).unwrap();
     }
 }
 

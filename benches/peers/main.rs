@@ -81,18 +81,20 @@ fn main() {
         size.rounds = rounds;
     }
     let only: Vec<&str> = ["append", "project", "http"].into_iter().filter(|part| said(part)).collect();
-    let figures = runtime.block_on(run(size, &only));
+    let (figures, made_with) = runtime.block_on(run(size, &only));
     figures.show();
+    println!("{made_with}");
     if said("write") || !said("quick") && only.is_empty() {
-        figures.write();
+        figures.write(&made_with);
     }
 }
 
-async fn run(size: Size, only: &[&str]) -> Figures {
+async fn run(size: Size, only: &[&str]) -> (Figures, String) {
     let folder = std::env::temp_dir().join(format!("devhub-bench-peers-{}", std::process::id()));
     let installation = Installation::find().unwrap();
     let cluster = PrivateCluster::start(&folder, &installation, &Options::default()).await.unwrap();
     let mut figures = Figures::default();
+    let made_with = made_with(&cluster, size).await;
     let wanted = |part: &str| only.is_empty() || only.contains(&part);
     for number in 1..=size.rounds {
         eprintln!("round {number} of {}", size.rounds);
@@ -111,7 +113,32 @@ async fn run(size: Size, only: &[&str]) -> Figures {
     }
     cluster.stop().await.unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
-    figures
+    (figures, made_with)
+}
+
+/// What it was measured with, in a paragraph.
+async fn made_with(cluster: &PrivateCluster, size: Size) -> String {
+    let mut admin = PgConnection::connect(&cluster.url()).await.unwrap();
+    let (server, settings): (String, String) = sqlx::query_as(
+        "select current_setting('server_version'), string_agg(name || ' = ' || current_setting(name), ', ' order by name)
+         from pg_settings
+         where name in ('fsync', 'synchronous_commit', 'full_page_writes', 'wal_compression', 'shared_buffers',
+                        'max_wal_size', 'checkpoint_timeout', 'jit', 'lc_collate')",
+    )
+    .fetch_one(&mut admin)
+    .await
+    .unwrap();
+    let lock = include_str!("../../Cargo.lock");
+    let version = |name: &str| {
+        let (_, entry) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap();
+        format!("{name} {}", entry.split_once('"').unwrap().0)
+    };
+    let crates = ["cqrs-es", "postgres-es", "sqlx", "axum", "tokio"].map(version).join(", ");
+    let (cores, rounds) = (std::thread::available_parallelism().unwrap(), size.rounds);
+    format!(
+        "Measured on {cores} cores in {rounds} rounds of {} s a measurement, with PostgreSQL {server} ({settings}), {crates}.",
+        size.time.as_secs_f64()
+    )
 }
 
 /// A database that is up to date, and the tables of the peers in a schema of their own.
