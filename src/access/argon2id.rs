@@ -90,17 +90,13 @@ impl Turn {
     /// So many blocks, with whatever the last hash has left in them: the first pass writes before it reads.
     fn buffer(self, blocks: usize) -> Result<Buffer> {
         let mut kept = self.0.kept();
-        let mut buffer = match kept.free.pop() {
-            Some(buffer) => buffer,
-            None => {
-                #[cfg(test)]
-                {
-                    kept.made += 1;
-                }
-                Buffer::new()
-            }
-        };
+        let used = kept.free.pop();
+        #[cfg(test)]
+        {
+            kept.made += usize::from(used.is_none());
+        }
         drop(kept);
+        let mut buffer = used.unwrap_or_default();
         if let Some(missing) = blocks.checked_sub(buffer.len()) {
             buffer.try_reserve_exact(missing.max(ROOM)).map_err(|_| Error::OutOfMemory)?;
             buffer.resize(blocks, Block::new());
