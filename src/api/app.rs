@@ -216,8 +216,6 @@ const RECORD_DESKS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often what is over is removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(300);
-/// How often the times that were measured are summed up; until then each of them is kept.
-const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a stored answer is kept.
 const ANSWERS_KEPT_DAYS: i32 = 7;
 
@@ -226,12 +224,7 @@ async fn housekeep(parts: std::sync::Weak<Parts>) {
         measure(&parts).await;
     }
     loop {
-        for _ in 0..HOUSEKEEPING.as_secs() / UPKEEP.as_secs() {
-            tokio::time::sleep(UPKEEP).await;
-            if let Some(recorder) = system::recorder() {
-                recorder.run_upkeep();
-            }
-        }
+        tokio::time::sleep(HOUSEKEEPING).await;
         let Some(parts) = parts.upgrade() else { return };
         if let Err(error) = parts.access.tidy().await {
             tracing::warn!(%error, "old sessions were not removed: {error}");

@@ -320,6 +320,22 @@ async fn one_rebuild_of_a_read_model_runs_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_rebuild_needs_no_connection_but_its_own() {
+    let world = World::start().await;
+    busy(&world, "ACME").await;
+    world.caught_up().await;
+    let before = rows(&world, "leads").await;
+    let rebuild = Rebuild::begin(cell(&world), &world.clock, "leads", None).await.unwrap();
+    let owners = &cell(&world).owner;
+    let mut taken = Vec::new();
+    for _ in 0..owners.options().get_max_connections() {
+        taken.push(owners.acquire().await.unwrap());
+    }
+    rebuild.run(|_| {}).await.unwrap();
+    assert_eq!(rows(&world, "leads").await, before);
+}
+
+#[tokio::test]
 async fn an_event_that_cannot_be_folded_stops_the_rebuild_and_the_old_rows_stay() {
     let world = World::start().await;
     let acme = busy(&world, "ACME").await;
