@@ -14,10 +14,6 @@ use zeroize::Zeroize as _;
 /// The parameters are Argon2's defaults, m = 19 456 KiB, t = 2, p = 1; a test of the passwords holds them to that.
 const PARAMS: Params = Params::DEFAULT;
 
-/// Blocks that a buffer has room for, though none of ours fills them: what is more than 32 MiB, glibc maps apart from its
-/// arenas and gives back as soon as it is freed. Room that is not written takes no memory.
-const ROOM: usize = 33 * 1024;
-
 /// The memory of one hash.
 type Buffer = Vec<Block>;
 
@@ -98,7 +94,7 @@ impl Turn {
         drop(kept);
         let mut buffer = used.unwrap_or_default();
         if let Some(missing) = blocks.checked_sub(buffer.len()) {
-            buffer.try_reserve_exact(missing.max(ROOM)).map_err(|_| Error::OutOfMemory)?;
+            buffer.try_reserve_exact(missing).map_err(|_| Error::OutOfMemory)?;
             buffer.resize(blocks, Block::new());
         }
         Ok(buffer)
@@ -130,8 +126,7 @@ impl Memory {
 
 /// What is left does not tell the password, but guesses could be tried on it at less than the price of a hash.
 fn forget(mut buffer: Buffer) {
-    // Not the room behind them, which was never written.
-    buffer.iter_mut().zeroize();
+    buffer.zeroize();
 }
 
 #[cfg(test)]
