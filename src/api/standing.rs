@@ -14,6 +14,7 @@ use crate::access::sessions::{self, Session, SupportVisit};
 use crate::access::tokens::SupportMode;
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::clock::Clock;
+use crate::event_store::BY_KEY;
 use crate::gather::Question;
 use crate::projections::people::{self, Business, Identity};
 
@@ -222,20 +223,11 @@ fn in_order(count: usize, rows: &[PgRow], read: impl Fn(&PgRow) -> sqlx::Result<
     Ok(answers)
 }
 
-/// How statements are planned that look up a few rows by their keys, however many are asked for: once, and by the
-/// index. The planner would weigh each number of keys anew, which takes longer than the statement itself.
-const BY_KEY: [(&str, &str); 5] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
-
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Connections like a pool's, for looking rows up by their keys.
+/// Connections like a pool's, for looking a few rows up by their keys, however many are asked for: to weigh each number of
+/// keys anew would take longer than the statement itself.
 pub(super) fn by_key(pool: &PgPool) -> PgConnectOptions {
     PgConnectOptions::clone(&pool.connect_options()).options(BY_KEY)
 }

@@ -275,9 +275,7 @@ impl Writer {
             let _ = job.answer.send(Err(AppendError::Overloaded));
         }
     }
-}
 
-impl Writer {
     /// Tries once. After a failure the connection is not used again.
     async fn try_to_write(&mut self, jobs: &mut [Job], locked: bool, now: DateTime<Utc>) -> sqlx::Result<Outcome> {
         let mut connection = match self.connection.take() {

@@ -51,7 +51,7 @@ const AT_LEISURE: [(&str, &str); 6] = [
 ///
 /// The planner would weigh each batch anew, and while its statistics still say that a table is small (an import
 /// outruns them by far) it reads the whole table for every batch. The memory holds a batch's rows.
-const BY_KEY: [(&str, &str); 6] = [
+pub(crate) const BY_KEY: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),

@@ -24,6 +24,8 @@ pub mod tail;
 pub mod upcast;
 pub mod work;
 
+pub(crate) use cell::BY_KEY;
+
 pub use append::{Append, AppendError, Appended, Condition, IdempotencyClaim, NewEvent, StreamWrite};
 pub use cell::{Cell, Database, MigrateError, migrate};
 pub use envelope::{Actor, Context, Recorded};

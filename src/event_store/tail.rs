@@ -49,6 +49,12 @@ impl Tail {
         self.head.clone()
     }
 
+    /// Where that is now.
+    #[must_use]
+    pub fn position(&self) -> i64 {
+        *self.head.borrow()
+    }
+
     /// Takes up to `most` events that follow `position`, in order; none if the one right after it is not here. What lies
     /// before is let go: one reader, at the end of the log, is who this is for.
     #[must_use]

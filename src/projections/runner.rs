@@ -248,7 +248,7 @@ impl Projector {
 
     /// Lets a little come together, as long as nobody waits for it and it is less than a batch.
     async fn linger(&mut self) {
-        self.head = self.head.max(*self.tail.head().borrow());
+        self.head = self.head.max(self.tail.position());
         if self.head - self.lowest() < BATCH {
             let _ = tokio::time::timeout(LINGER, self.known.wanted()).await;
         }

@@ -15,7 +15,7 @@ impl Projector {
     /// Whether everybody stands where this process left them, and the log ends where this process ended it, as far as
     /// anybody has said; at intervals it is looked up all the same.
     pub(super) fn knows(&mut self) -> bool {
-        self.head = self.head.max(*self.tail.head().borrow());
+        self.head = self.head.max(self.tail.position());
         self.looked.is_some_and(|looked| looked.elapsed() < POLL) && *self.announced.borrow() <= self.head
     }
 
