@@ -2,6 +2,7 @@
 //! and every projection running.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use devhub::access::secrets::MasterKey;
@@ -38,13 +39,15 @@ pub fn lead(number: usize) -> LeadCommand {
     }
 }
 
-pub fn call(number: usize) -> CustomerCommand {
+/// One more call; no two have the same id.
+pub fn call() -> CustomerCommand {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
     let details = json!({
         "type": "call", "subject": "Walk through the offer", "outcome": "Interested, wants to go on",
         "description": "In their office, with the head of purchasing and two engineers",
     });
     CustomerCommand::LogInteraction {
-        id: InteractionId(u32::try_from(number).unwrap()),
+        id: InteractionId(NEXT.fetch_add(1, Ordering::Relaxed)),
         details: serde_json::from_value(details).unwrap(),
         by: Some(UserId(4)),
         at: "2026-06-02T09:07:00Z".parse().unwrap(),
@@ -98,12 +101,12 @@ async fn capture(app: &App, writer: usize, number: usize) {
 }
 
 /// One more call with a customer, durable.
-async fn log_call(app: &App, customer: usize, number: usize) {
+async fn log_call(app: &App, customer: usize) {
     let tenant = TenantId::Business(1);
     loop {
         let work = app.store.begin(TenantScope::of(tenant), context(tenant));
         let stream = work.stream::<Customer>(CustomerId(u32::try_from(customer).unwrap()));
-        work.execute::<Customer>(stream, call(number)).await.unwrap();
+        work.execute::<Customer>(stream, call()).await.unwrap();
         match work.commit().await {
             Ok(_) => return,
             Err(AppendError::Conflict(_)) => {}
@@ -124,8 +127,8 @@ async fn grow(app: &App, interactions: usize) {
             owner: None,
         };
         work.execute::<Customer>(work.stream::<Customer>(id), register).await.unwrap();
-        for number in 0..interactions {
-            work.execute::<Customer>(work.stream::<Customer>(id), call(number)).await.unwrap();
+        for _ in 0..interactions {
+            work.execute::<Customer>(work.stream::<Customer>(id), call()).await.unwrap();
         }
         work.commit().await.unwrap();
     }
@@ -171,9 +174,9 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
         settle(&app).await;
         checkpoint(url).await;
         let reached =
-            writers::write(GROWN_WRITERS, time, (Arc::clone(&app), interactions), |state, writer, turn| async move {
+            writers::write(GROWN_WRITERS, time, (Arc::clone(&app), interactions), |state, writer, _| async move {
                 let (app, interactions) = &*state;
-                log_call(app, grown_id(*interactions, writer), 1_000_000 + turn).await;
+                log_call(app, grown_id(*interactions, writer)).await;
             })
             .await;
         grown.push(reached);

@@ -71,10 +71,10 @@ pub async fn grown(url: &str, interactions: usize, count: usize, time: Duration)
         .unwrap();
     }
     let cqrs: PostgresCqrs<Customer> = postgres_cqrs(pool.clone(), vec![], ());
-    let reached = writers::write(count, time, (cqrs, interactions), |state, writer, turn| async move {
+    let reached = writers::write(count, time, (cqrs, interactions), |state, writer, _| async move {
         let (cqrs, interactions) = &*state;
         let id = format!("grown-{interactions}-{writer}");
-        cqrs.execute(&id, call(1_000_000 + turn)).await.unwrap();
+        cqrs.execute(&id, call()).await.unwrap();
     })
     .await;
     pool.close().await;

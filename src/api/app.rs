@@ -11,6 +11,7 @@ use super::authentication::LastKnown;
 use super::caller::Caller;
 use super::limits::{Limiter, RateLimits};
 use super::lookup::Records;
+use super::readers::Readers;
 use super::standing::Standings;
 use super::{Problem, system};
 use crate::access::Access;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub last_known: LastKnown,
     /// Single records, asked for all who read one of the same business and kind.
     pub records: Gather<Records>,
+    /// Reads lists.
+    pub readers: Readers,
     /// Seals cursors.
     pub cursor_key: [u8; 32],
 }
@@ -118,6 +121,7 @@ impl App {
         let limiter = Limiter::new(limits);
         let standings = Gather::new(Standings::new(&cell.sign_in, clock.clone()), STANDING_DESKS);
         let records = Gather::new(Records::new(&cell.request), RECORD_DESKS);
+        let readers = Readers::new(&cell.request);
         let app = Self(Arc::new(Parts {
             database,
             store,
@@ -128,6 +132,7 @@ impl App {
             standings,
             last_known: LastKnown::default(),
             records,
+            readers,
             cursor_key,
         }));
         let parts = Arc::downgrade(&app.0);

@@ -25,6 +25,8 @@ pub struct ListSpec {
     /// The read model, without its schema; for the platform's own lists also a select in brackets, so that what is large
     /// and not shown is not read.
     pub table: &'static str,
+    /// The columns that are read, in this order; none: all, in the table's.
+    pub columns: [&'static [&'static str]; 2],
     /// The table of every row that ever was; with it, the list can be read as of an instant.
     pub versions: Option<&'static str>,
     /// The column that tells rows apart; a text, never null.
@@ -56,6 +58,7 @@ impl ListSpec {
         Self {
             noun,
             table: noun,
+            columns: [&[]; 2],
             versions: None,
             key: "id",
             of_tenants: true,

@@ -36,6 +36,7 @@ pub mod past;
 pub mod problem;
 pub mod projects;
 pub mod query;
+pub mod readers;
 pub mod record;
 mod rehearsal;
 pub mod request;

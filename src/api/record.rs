@@ -28,7 +28,7 @@ use crate::aggregates::ids::InvalidId;
 use crate::aggregates::permission::{Action, Module, Permission, Scope};
 use crate::aggregates::values::Patch;
 use crate::event_store::TenantScope;
-use crate::projections::row::{Row, Stored};
+use crate::projections::row::{COMMON_COLUMNS, Row, Stored};
 
 /// A row as it is shown; most follow from the row alone, some also from what day it is (UTC).
 pub trait View<R>: Serialize + ToSchema {
@@ -205,15 +205,27 @@ pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page
     let day = query.day(app.today());
     let query = N::asked(query, day);
     let scope = caller.list_scope(app, N::READ)?;
-    let mut connection = app.reader(caller).acquire().await?;
-    let page: Page<Stored<N::Row>> = query.page(&mut connection, &scope).await?;
-    Ok(page.map(|stored| N::View::on(stored, day)))
+    let mut reading = app.readers.take().await?;
+    let page = query.records(&mut reading, &scope).await;
+    if page.is_ok() {
+        app.readers.keep(reading);
+    } else {
+        // If the database has closed one, it has closed them all.
+        app.readers.forget();
+    }
+    Ok(page?.map(|stored| N::View::on(stored, day)))
 }
 
 /// A noun's list as something that lives for ever, with the table of its past.
 #[must_use]
 pub fn list_spec<N: Noun>() -> &'static ListSpec {
-    const { &ListSpec { versions: Some(<N::Row as Row>::VERSIONS), ..N::LIST } }
+    const {
+        &ListSpec {
+            columns: [&COMMON_COLUMNS, <N::Row as Row>::COLUMNS],
+            versions: Some(<N::Row as Row>::VERSIONS),
+            ..N::LIST
+        }
+    }
 }
 
 /// A record as an answer: with its version, and where it stands after a write.
@@ -292,11 +304,15 @@ pub async fn answer<N: Noun>(
     if !receipt.visible() {
         return Ok(Record::stored(id, receipt));
     }
-    let stored = match row::<N>(app, caller, id).await {
-        Err(problem) if problem.kind() == ProblemKind::NotFound && receipt.changed() => {
-            return Ok(Record::stored(id, receipt));
-        }
-        found => found?,
+    let written = receipt.version_of(id).and_then(|version| app.projections.written(caller.tenant(), id, version));
+    let stored = match written {
+        Some(written) => Arc::unwrap_or_clone(written),
+        None => match row::<N>(app, caller, id).await {
+            Err(problem) if problem.kind() == ProblemKind::NotFound && receipt.changed() => {
+                return Ok(Record::stored(id, receipt));
+            }
+            found => found?,
+        },
     };
     let version = stored.version;
     Ok(Record::read(N::View::on(stored, app.today()), version).after(receipt))

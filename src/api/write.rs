@@ -67,6 +67,13 @@ impl Receipt {
         !self.lagging
     }
 
+    /// The version of the stream with this id within the tenant, if it was written.
+    #[must_use]
+    pub fn version_of(&self, id: &str) -> Option<i64> {
+        let (_, version) = self.appended.as_ref()?.streams.iter().find(|(stream, _)| *stream.local == *id)?;
+        Some(*version)
+    }
+
     /// Whether anything changed.
     #[must_use]
     pub fn changed(&self) -> bool {

@@ -9,6 +9,9 @@
 //! one round trip stores the whole batch. If it is not, another process wrote: nothing is stored, what was
 //! known is forgotten, and the batch is taken again under the head row's lock, where every command is checked
 //! against the database and those that conflict fail alone.
+//!
+//! When the read models of this process fall behind, batches wait a few milliseconds for them: more commands share
+//! one, and what is read does not become older and older.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -200,8 +203,12 @@ fn appended(answer: Result<Answer, AppendError>) -> Result<Appended, AppendError
 async fn announce(pool: PgPool, mut head: watch::Receiver<i64>) {
     while head.changed().await.is_ok() {
         let position = *head.borrow_and_update();
-        let told =
-            sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(position.to_string()).execute(&pool).await;
+        // Nobody waits for the disk: what is announced is stored already.
+        let told = sqlx::query("select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(position.to_string())
+            .execute(&pool)
+            .await;
         if let Err(error) = told {
             tracing::debug!(%error, "other processes were not told of position {position}: {error}");
         }
@@ -228,6 +235,10 @@ impl Writer {
                     Some(job) => waiting.push(job),
                     None => return,
                 }
+            }
+            let pause = self.written.giving_way();
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
             }
             while waiting.len() < QUEUE {
                 match jobs.try_recv() {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -15,6 +16,12 @@ use super::reader::Entry;
 const MOST: usize = 4_096;
 /// Bytes of payloads kept at most.
 const BYTES: usize = 8 << 20;
+/// Events that may wait for the reader without the writer giving way.
+const FREE: usize = 1_024;
+/// For so many events more, the writer waits a millisecond.
+const PER_MILLISECOND: usize = 192;
+/// A reader who has not asked for so long is not there.
+const READS: Duration = Duration::from_secs(2);
 
 /// The handle of those who read.
 #[derive(Debug, Clone)]
@@ -34,6 +41,8 @@ pub(super) struct TailWriter {
 struct Kept {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// When somebody asked for them last.
+    asked: Option<Instant>,
 }
 
 impl Tail {
@@ -60,6 +69,7 @@ impl Tail {
     #[must_use]
     pub fn take_after(&self, position: i64, most: usize) -> Option<Vec<Entry>> {
         let mut kept = lock(&self.kept);
+        kept.asked = Some(Instant::now());
         let passed = kept.entries.iter().take_while(|entry| entry.recorded.position <= position).count();
         kept.take(passed);
         if kept.entries.front()?.recorded.position != position + 1 {
@@ -74,12 +84,22 @@ impl TailWriter {
         self.head.subscribe()
     }
 
+    /// How long the writer should wait, so that the reader comes after it: the longer, the more waits to be read; not at
+    /// all if nobody reads.
+    pub(super) fn giving_way(&self) -> Duration {
+        let kept = lock(&self.kept);
+        if kept.asked.is_none_or(|asked| asked.elapsed() > READS) {
+            return Duration::ZERO;
+        }
+        Duration::from_millis((kept.entries.len().saturating_sub(FREE) / PER_MILLISECOND) as u64)
+    }
+
     /// What was stored, in order, and where the log ends with it.
     pub(super) fn push(&self, entries: Vec<Entry>, head: i64) {
         if let Some(first) = entries.first().map(|entry| entry.recorded.position) {
             let mut kept = lock(&self.kept);
             if kept.entries.back().is_some_and(|last| last.recorded.position + 1 != first) {
-                *kept = Kept::default();
+                *kept = Kept { asked: kept.asked, ..Kept::default() };
             }
             kept.bytes += entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
             kept.entries.extend(entries);
@@ -153,6 +173,21 @@ mod tests {
         assert!(tail.take_after(0, 100).is_none());
         assert_eq!(positions(&tail.take_after(12, 100).unwrap()), [13, 14, 15, 16, 17, 18, 19, 20]);
         assert_eq!(lock(&tail.kept).bytes, 0);
+    }
+
+    #[test]
+    fn the_writer_gives_way_to_a_reader_that_is_behind_and_to_nobody_else() {
+        let (writer, tail) = Tail::new();
+        writer.push((1..=3_000).map(|position| entry(position, 1)).collect(), 3_000);
+        assert_eq!(writer.giving_way(), Duration::ZERO, "nobody reads");
+        assert!(tail.take_after(0, 100).is_some());
+        let behind = writer.giving_way();
+        assert!(behind > Duration::ZERO);
+        writer.push((3_001..=20_000).map(|position| entry(position, 1)).collect(), 20_000);
+        let far_behind = writer.giving_way();
+        assert!(far_behind > behind && far_behind <= Duration::from_millis(16), "{far_behind:?}");
+        assert!(tail.take_after(19_000, 10).is_some());
+        assert_eq!(writer.giving_way(), Duration::ZERO, "less is left than may wait");
     }
 
     proptest! {

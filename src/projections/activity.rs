@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 
 use super::fact::Told;
-use super::model::{Batch, FoldError, Model};
+use super::model::{Batch, FoldError, Folded, Model};
 use super::statement::{Columns, Statement};
 use crate::event_store::Recorded;
 
@@ -23,7 +23,7 @@ impl Model for Activity {
         _: &mut PgConnection,
         batch: Batch<'_>,
         statement: &mut Statement,
-    ) -> Result<usize, FoldError> {
+    ) -> Result<Folded, FoldError> {
         // What surrounds an event is enough: one that cannot be read has happened all the same.
         let rows: Vec<&Recorded> = batch.told.iter().filter_map(Told::recorded).collect();
         let mut columns = Columns::default();
@@ -42,7 +42,7 @@ impl Model for Activity {
         columns.add(statement, "recorded_at", times(|row| row.recorded_at))?;
         let (names, values, rows) = (columns.names(), columns.values(), columns.rows());
         statement.part("new_activity", format_args!("insert into activity ({names}) select {values} from ok, {rows}"));
-        Ok(0)
+        Ok(Folded::default())
     }
 
     fn forget(&mut self) {}

@@ -29,6 +29,7 @@ pub mod users;
 pub mod verify;
 mod versioned;
 mod write;
+mod written;
 
 pub use fact::{Event, Fact};
 pub use progress::{Lagging, Progress, Projections};

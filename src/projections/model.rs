@@ -14,6 +14,7 @@ use super::fact::{Fact, Told, Unread};
 use super::row::Row;
 use super::statement::Statement;
 pub use super::versioned::Versioned;
+use super::written::Written;
 use crate::aggregates::ids::TenantId;
 
 /// The most that is kept of a reason; the rest is in the log, with the event.
@@ -140,6 +141,20 @@ pub struct Batch<'a> {
     pub refused: Option<(i64, &'a Poison)>,
     /// When they are taken.
     pub now: DateTime<Utc>,
+    /// Whether somebody waits for them, and would have use for the rows.
+    pub awaited: bool,
+    /// Whether all are about one type of aggregate. Then the statement has no part for which there is nothing to write;
+    /// otherwise there would be too many different statements to keep prepared.
+    pub alike: bool,
+}
+
+/// What a batch came to.
+#[derive(Default)]
+pub struct Folded {
+    /// How many entities were set aside.
+    pub parked: usize,
+    /// The rows as they are after an awaited batch.
+    pub rows: Vec<Written>,
 }
 
 /// An entity that is parked, with what it has to catch up on.
@@ -174,7 +189,7 @@ pub trait Model: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Folds a batch and adds what is to be written to the statement, as parts over its one-row relation `ok`.
-    /// What the model remembers holds only if that is written. How many entities were parked.
+    /// What the model remembers holds only if that is written.
     ///
     /// # Errors
     /// [`FoldError`]; then the statement is of no use.
@@ -183,7 +198,7 @@ pub trait Model: Send + Sync {
         connection: &mut PgConnection,
         batch: Batch<'_>,
         statement: &mut Statement,
-    ) -> Result<usize, FoldError>;
+    ) -> Result<Folded, FoldError>;
 
     /// Folds what a parked entity has to catch up on onto its row, and adds what is to be written. A projection that
     /// parks nothing has nothing to catch up on.

@@ -1,14 +1,15 @@
 //! How far the read models are: for whoever waits for an effect, says what a read includes, or looks after them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
+use super::row::{Row, Stored};
+use super::written::LastWritten;
 use crate::aggregates::ids::TenantId;
 
 /// How far the read models of a cell are, and whether something holds them up.
@@ -61,7 +62,7 @@ impl Projections {
     /// # Errors
     /// [`Lagging`] after `limit`.
     pub async fn reached(&self, position: i64, limit: Duration) -> Result<(), Lagging> {
-        self.until(position, limit, Progress::of_all).await
+        self.until(position, limit, Whose::Everybodys).await
     }
 
     /// Waits until every read model has taken every event of a tenant up to `position` of the cell's log.
@@ -69,19 +70,25 @@ impl Projections {
     /// # Errors
     /// [`Lagging`] after `limit`.
     pub async fn reached_of(&self, tenant: TenantId, position: i64, limit: Duration) -> Result<(), Lagging> {
-        self.until(position, limit, |progress| progress.of(tenant)).await
+        self.until(position, limit, Whose::Of(tenant)).await
     }
 
-    async fn until(&self, wanted: i64, limit: Duration, at: impl Fn(&Progress) -> i64) -> Result<(), Lagging> {
-        let mut progress = self.progress.clone();
-        if at(&progress.borrow_and_update()) >= wanted {
+    async fn until(&self, wanted: i64, limit: Duration, whose: Whose) -> Result<(), Lagging> {
+        let reached = |progress: &Progress| whose.at(progress) >= wanted;
+        if reached(&self.progress.borrow()) {
             return Ok(());
         }
-        let _waiting = Waiting::new(&self.known);
-        let reached = progress.wait_for(|progress| at(progress) >= wanted);
-        match tokio::time::timeout(limit, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Lagging { at: at(&self.progress.borrow()), wanted }),
+        let told = self.known.wait(whose, wanted);
+        // Who comes in between the look before and the place among those who wait would not be told.
+        if reached(&self.progress.borrow()) {
+            return Ok(());
+        }
+        if self.progress.has_changed().is_err() {
+            return Err(Lagging { at: whose.at(&self.progress.borrow()), wanted });
+        }
+        match tokio::time::timeout(limit, told).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Lagging { at: whose.at(&self.progress.borrow()), wanted }),
         }
     }
 
@@ -115,6 +122,12 @@ impl Projections {
         }
     }
 
+    /// The row of an entity, if this process has just written it and it is at least that version.
+    #[must_use]
+    pub fn written<R: Row>(&self, tenant: TenantId, id: &str, version: i64) -> Option<Arc<Stored<R>>> {
+        self.known.written.get((tenant, id.to_owned()), version)
+    }
+
     /// Looks which entities are set aside, after something was put right; by itself it is looked at with every poll.
     ///
     /// # Errors
@@ -135,32 +148,77 @@ impl Projections {
 pub(super) struct Known {
     positions: RwLock<HashMap<TenantId, i64>>,
     parked: RwLock<HashMap<TenantId, HashSet<String>>>,
-    /// How many wait for the read models, and the call that somebody does.
-    waiting: AtomicUsize,
+    /// Those who wait for the read models, and the call that somebody does.
+    waiting: Mutex<Vec<Waiter>>,
     wanted: Notify,
+    /// What they wait for.
+    pub(super) written: LastWritten,
 }
 
-/// Somebody who waits for the read models.
-struct Waiting<'k>(&'k Known);
+/// Whose events have to be read.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    Everybodys,
+    Of(TenantId),
+}
 
-impl<'k> Waiting<'k> {
-    fn new(known: &'k Known) -> Self {
-        known.waiting.fetch_add(1, Ordering::SeqCst);
-        known.wanted.notify_one();
-        Self(known)
+impl Whose {
+    fn at(self, progress: &Progress) -> i64 {
+        match self {
+            Self::Everybodys => progress.of_all(),
+            Self::Of(tenant) => progress.of(tenant),
+        }
     }
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
+/// Somebody who waits for the read models. Each is told when it is time, and not at every step: to be woken costs a
+/// request more than all that the projector does for it.
+#[derive(Debug)]
+struct Waiter {
+    whose: Whose,
+    wanted: i64,
+    tell: oneshot::Sender<()>,
 }
 
 impl Known {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiter>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place among those who wait; it is given back by hanging up.
+    fn wait(&self, whose: Whose, wanted: i64) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        self.waiting().push(Waiter { whose, wanted, tell });
+        self.wanted.notify_one();
+        told
+    }
+
+    /// Tells those whose wait is over.
+    pub(super) fn tell(&self, progress: &Progress) {
+        let mut waiting = self.waiting();
+        let over = |waiter: &Waiter| waiter.whose.at(progress) >= waiter.wanted || waiter.tell.is_closed();
+        let (over, still): (Vec<_>, Vec<_>) = std::mem::take(&mut *waiting).into_iter().partition(over);
+        *waiting = still;
+        drop(waiting);
+        for Waiter { tell, .. } in over {
+            // Whoever has given up does not want to know.
+            let _ = tell.send(());
+        }
+    }
+
+    /// Nobody comes any more to tell those who wait.
+    pub(super) fn hang_up(&self) {
+        self.waiting().clear();
+    }
+
+    /// Whether somebody waits.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting().iter().any(|waiter| !waiter.tell.is_closed())
+    }
+
     /// Waits until somebody waits.
     pub(super) async fn wanted(&self) {
-        while self.waiting.load(Ordering::SeqCst) == 0 {
+        while !self.is_awaited() {
             self.wanted.notified().await;
         }
     }

@@ -18,6 +18,12 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
     /// The columns that are this read model's own.
     const COLUMNS: &'static [&'static str];
 
+    /// Reads the read model's own columns, which stand in order from this one on.
+    ///
+    /// # Errors
+    /// If one is not what it should be.
+    fn in_order(row: &PgRow, first: usize) -> sqlx::Result<Self>;
+
     /// Adds the read model's own columns of these rows.
     ///
     /// # Errors
@@ -68,6 +74,27 @@ impl<'r, T: FromRow<'r, PgRow>> FromRow<'r, PgRow> for Stored<T> {
             recorded_from: row.try_get("recorded_from")?,
             row: T::from_row(row)?,
         })
+    }
+}
+
+/// A row whose columns were selected in the order of [`COMMON_COLUMNS`] and the read model's own. To look each up by its
+/// name and to compare its type, for every row of a page, would take as long as to read it.
+#[derive(Debug)]
+pub struct InOrder<T>(pub Stored<T>);
+
+impl<'r, T: Row> FromRow<'r, PgRow> for InOrder<T> {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        Ok(Self(Stored {
+            tenant_id: row.try_get_unchecked(0)?,
+            id: row.try_get_unchecked(1)?,
+            version: row.try_get_unchecked(2)?,
+            created_at: row.try_get_unchecked(3)?,
+            updated_at: row.try_get_unchecked(4)?,
+            position: row.try_get_unchecked(5)?,
+            occurred_from: row.try_get_unchecked(6)?,
+            recorded_from: row.try_get_unchecked(7)?,
+            row: T::in_order(row, COMMON_COLUMNS.len())?,
+        }))
     }
 }
 
@@ -128,6 +155,13 @@ macro_rules! row {
             const TABLE: &'static str = $table;
             const VERSIONS: &'static str = $versions;
             const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            fn in_order(row: &sqlx::postgres::PgRow, first: usize) -> sqlx::Result<Self> {
+                let mut places = first..;
+                Ok(Self {
+                    $($field: sqlx::Row::try_get_unchecked(row, places.next().unwrap_or_default())?,)*
+                })
+            }
 
             fn add_columns(
                 rows: &[&Self],

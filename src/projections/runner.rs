@@ -50,6 +50,7 @@ use super::model::{Batch, FoldError, Model, Poison};
 use super::progress::{Known, Progress, Projections};
 use super::standing::{Lane, Line, MOVED, Member, Place, Standing, step};
 use super::statement::Statement;
+use super::written::Written;
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::reader::{Entry, entries_between, entries_of};
@@ -93,7 +94,6 @@ impl From<sqlx::error::BoxDynError> for RoundError {
 }
 
 /// What a statement does if it is written.
-#[derive(Debug, Clone)]
 struct Step {
     members: Vec<Member>,
     line: Line,
@@ -106,6 +106,8 @@ struct Step {
     full: bool,
     /// Some entity is set aside.
     parks: bool,
+    /// The rows that somebody waits for.
+    rows: Vec<Written>,
 }
 
 /// What there is to do.
@@ -202,7 +204,9 @@ impl Projector {
             gauges: Gauges::default(),
         };
         let task = tokio::spawn(async move {
+            let known = Arc::clone(&projector.known);
             projector.run(stop).await;
+            known.hang_up();
             listener.abort();
         });
         (Projections { progress: watched, known }, task)
@@ -276,11 +280,13 @@ impl Projector {
         let stopped =
             self.standings.iter().filter_map(|standing| Some((standing.name.clone(), standing.stopped.clone()?)));
         let next = Progress { position: self.lowest(), lanes, stopped: stopped.collect(), failure };
-        self.progress.send_if_modified(|progress| {
+        let news = self.progress.send_if_modified(|progress| {
             let news = *progress != next;
-            *progress = next;
+            progress.clone_from(&next);
             news
-        })
+        });
+        self.known.tell(&next);
+        news
     }
 
     /// The position of the last in the line of registered projections.
@@ -297,6 +303,7 @@ impl Projector {
         self.looked = None;
         self.next = None;
         self.left.clear();
+        self.known.written.forget();
         for model in &mut self.models {
             model.forget();
         }
@@ -305,7 +312,7 @@ impl Projector {
     /// One batch: made ready, unless it is already, and written. If it is full, the next one is made ready meanwhile;
     /// otherwise the next one does better to wait for what is still to come.
     async fn round(&mut self) -> Result<Round, RoundError> {
-        let (statement, step) = match self.next_batch().await? {
+        let (statement, mut step) = match self.next_batch().await? {
             Prepared::Batch(batch) => *batch,
             Prepared::Again => return Ok(Round::More),
             Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
@@ -333,6 +340,7 @@ impl Projector {
         }
         self.careful = self.careful.map(|most| most * 2).filter(|most| *most < BATCH);
         self.made(&step);
+        self.known.written.add(std::mem::take(&mut step.rows));
         if step.parks {
             self.look_at_parked().await?;
         }
@@ -444,9 +452,12 @@ impl Projector {
         if !self.hold_lease(&mut connection).await? {
             return Ok(None);
         }
-        let entries = entries_between(&mut *connection, (*from, i64::MAX), &[], FAR_BEHIND).await?;
+        let (entries, most) = match self.tail.take_after(*from, usize::try_from(BATCH).unwrap_or_default()) {
+            Some(entries) => (entries, BATCH),
+            None => (entries_between(&mut *connection, (*from, i64::MAX), &[], FAR_BEHIND).await?, FAR_BEHIND),
+        };
         let Some(to) = entries.last().map(|entry| entry.recorded.position) else { return Ok(None) };
-        let full = (entries.len() as u64) >= FAR_BEHIND.unsigned_abs();
+        let full = (entries.len() as u64) >= most.unsigned_abs();
         if full && !self.crowding(&mut connection, &last_of_each(&entries), to).await?.is_empty() {
             return Ok(None);
         }
@@ -477,13 +488,18 @@ impl Projector {
         let told: Vec<Told> = entries.into_iter().map(Told::of_entry).collect();
         let now = self.clock.now();
         let mut statement = step(&members, &line, now)?;
-        let mut parks = false;
+        let (mut parks, mut rows) = (false, Vec::new());
+        let awaited = self.known.is_awaited();
+        let alike = are_alike(&told);
         for model in &mut self.models {
             let Some(member) = members.iter().find(|member| member.name == model.name()) else { continue };
-            let batch = Batch { told: &told, refused, now };
+            let batch = Batch { told: &told, refused, now, awaited, alike };
             let folded = AssertUnwindSafe(model.fold(connection, batch, &mut statement)).catch_unwind().await;
             match folded.unwrap_or_else(|panic| Err(FoldError::Stopped(panicked(&*panic)))) {
-                Ok(parked) => parks |= parked > 0,
+                Ok(folded) => {
+                    parks |= folded.parked > 0;
+                    rows.extend(folded.rows);
+                }
                 Err(FoldError::Database(error)) => return Err(error.into()),
                 Err(error) => {
                     return Err(RoundError::Stopped { member: member.clone(), reason: error.to_string() });
@@ -491,7 +507,7 @@ impl Projector {
             }
         }
         let everybody = members.len() == self.models.len();
-        let step = Step { members, line, events, tenants, everybody, full, parks };
+        let step = Step { members, line, events, tenants, everybody, full, parks, rows };
         Ok(Prepared::Batch(Box::new((statement, step))))
     }
 
@@ -532,6 +548,13 @@ impl Projector {
             }
         }
     }
+}
+
+/// Whether all of these are about one type of aggregate.
+fn are_alike(told: &[Told]) -> bool {
+    let mut types = told.iter().filter_map(Told::recorded).map(|recorded| &recorded.aggregate_type);
+    let first = types.next();
+    types.all(|other| Some(other) == first)
 }
 
 /// Writes the rows and moves the checkpoints. False: they were elsewhere, nothing is written.

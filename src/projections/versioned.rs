@@ -11,10 +11,11 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::PgConnection;
 
 use super::fact::{Fact, Told};
-use super::model::{Affected, Batch, FoldError, Key, Model, Parked, Poison, Projection, Touched};
+use super::model::{Affected, Batch, FoldError, Folded, Key, Model, Parked, Poison, Projection, Touched};
 use super::parking::set_aside;
 use super::row::{COMMON_COLUMNS, Row, Stored};
 use super::statement::{Columns, Statement};
+use super::written::Written;
 use crate::event_store::Recorded;
 
 /// Rows that a projection remembers before it forgets those that it has not touched for as long: it need not read
@@ -56,6 +57,8 @@ struct Version<R> {
     stored: Arc<Stored<R>>,
     occurred_to: Option<DateTime<Utc>>,
     recorded_to: Option<DateTime<Utc>>,
+    /// There was no row of this entity before the batch.
+    begins: bool,
 }
 
 /// The end of a version that was written by an earlier batch.
@@ -296,20 +299,31 @@ impl<R> Default for Changes<R> {
 impl<R: Row> Changes<R> {
     fn add(&mut self, key: Key, before: Option<&Stored<R>>, after: Arc<Stored<R>>) {
         let (occurred_to, recorded_to) = (after.occurred_from, after.recorded_from);
+        let mut begins = before.is_none();
         let previous = self.latest.get(&key).copied();
         if let Some(version) = previous.and_then(|index| self.versions.get_mut(index)) {
             version.occurred_to = Some(occurred_to);
             version.recorded_to = Some(recorded_to);
+            begins = version.begins;
         } else if let Some(before) = before {
             self.closings.push(Closing { key: key.clone(), position: before.position, occurred_to, recorded_to });
         }
         self.latest.insert(key, self.versions.len());
-        self.versions.push(Version { stored: after, occurred_to: None, recorded_to: None });
+        self.versions.push(Version { stored: after, occurred_to: None, recorded_to: None, begins });
+    }
+
+    /// The rows as they are after the batch.
+    fn rows(&self) -> Vec<Written> {
+        let row = |(key, index): (&Key, &usize)| {
+            Some(Written::new(key.clone(), Arc::clone(&self.versions.get(*index)?.stored)))
+        };
+        self.latest.iter().filter_map(row).collect()
     }
 
     /// The versions go out once: those that still hold are the rows as they are now. Which parts there are depends
-    /// on nothing but whether there is a change, so that few different statements have to be prepared.
-    fn write(self, statement: &mut Statement) -> Result<(), BoxDynError> {
+    /// on nothing but whether there is a change, so that few different statements have to be prepared; on what there is
+    /// to write as well if the statement is to be `lean`.
+    fn write(self, statement: &mut Statement, lean: bool) -> Result<(), BoxDynError> {
         if self.versions.is_empty() {
             return Ok(());
         }
@@ -328,17 +342,23 @@ impl<R: Row> Changes<R> {
         let ends = |of: fn(&Version<R>) -> Option<DateTime<Utc>>| self.versions.iter().map(of).collect::<Vec<_>>();
         columns.add(statement, "occurred_to", ends(|version| version.occurred_to))?;
         columns.add(statement, "recorded_to", ends(|version| version.recorded_to))?;
+        columns.add(statement, "begins", self.versions.iter().map(|version| version.begins).collect())?;
         statement.part(
             format_args!("{table}_rows"),
             format_args!("select {} from ok, {}", columns.values(), columns.rows()),
         );
-        statement.part(
-            format_args!("{table}_now"),
-            format_args!(
-                "insert into {table} ({list}) select {list} from {table}_rows where recorded_to is null
-                 on conflict (tenant_id, id) do update set {update}"
-            ),
-        );
+        let now = format!("insert into {table} ({list}) select {list} from {table}_rows where recorded_to is null");
+        let some = |begins: bool| !lean || self.versions.iter().any(|version| version.begins == begins);
+        if some(true) {
+            // To look for a row first costs as much as an index more.
+            statement.part(format_args!("{table}_new"), format_args!("{now} and begins"));
+        }
+        if some(false) {
+            statement.part(
+                format_args!("{table}_now"),
+                format_args!("{now} and not begins on conflict (tenant_id, id) do update set {update}"),
+            );
+        }
         statement.part(
             format_args!("{table}_versions"),
             format_args!(
@@ -346,7 +366,10 @@ impl<R: Row> Changes<R> {
                  select {list}, coalesce(occurred_to, 'infinity'), coalesce(recorded_to, 'infinity') from {table}_rows"
             ),
         );
-        close(&self.closings, table, versions, statement)
+        if !lean || !self.closings.is_empty() {
+            close(&self.closings, table, versions, statement)?;
+        }
+        Ok(())
     }
 }
 
@@ -423,13 +446,14 @@ impl<P: Projection> Model for Versioned<P> {
         connection: &mut PgConnection,
         batch: Batch<'_>,
         statement: &mut Statement,
-    ) -> Result<usize, FoldError> {
+    ) -> Result<Folded, FoldError> {
         self.learn(connection, batch.told).await?;
         let mut changes = self.changes(batch)?;
         let (parkings, held) = (std::mem::take(&mut changes.parkings), std::mem::take(&mut changes.held));
-        changes.write(statement)?;
+        let rows = if batch.awaited { changes.rows() } else { Vec::new() };
+        changes.write(statement, batch.alike)?;
         park(P::NAME, &parkings, &held, batch.now, statement)?;
-        Ok(parkings.len())
+        Ok(Folded { parked: parkings.len(), rows })
     }
 
     async fn catch_up(
@@ -454,7 +478,7 @@ impl<P: Projection> Model for Versioned<P> {
                 row = Some(after);
             }
         }
-        Ok(changes.write(statement)?)
+        Ok(changes.write(statement, false)?)
     }
 
     fn forget(&mut self) {

@@ -10,7 +10,7 @@ use devhub::clock::Clock;
 use devhub::event_store::{self, Cell, Database, EventStore, StreamId};
 use devhub::projections::fact::{Fact, Unread};
 use devhub::projections::leads::{LeadRow, Leads};
-use devhub::projections::model::{Affected, Batch, FoldError, Model, Poison, Projection, Touched, Versioned};
+use devhub::projections::model::{Affected, Batch, FoldError, Folded, Model, Poison, Projection, Touched, Versioned};
 use devhub::projections::parking::{self, Which};
 use devhub::projections::statement::Statement;
 use devhub::projections::{Projections, Projector, activity};
@@ -64,8 +64,12 @@ impl Model for Sums {
         "sums"
     }
 
-    async fn fold(&mut self, _: &mut PgConnection, _: Batch<'_>, _: &mut Statement) -> Result<usize, FoldError> {
-        if self.0.load(Ordering::SeqCst) { Err(FoldError::Stopped("it does not add up".into())) } else { Ok(0) }
+    async fn fold(&mut self, _: &mut PgConnection, _: Batch<'_>, _: &mut Statement) -> Result<Folded, FoldError> {
+        if self.0.load(Ordering::SeqCst) {
+            Err(FoldError::Stopped("it does not add up".into()))
+        } else {
+            Ok(Folded::default())
+        }
     }
 
     fn forget(&mut self) {}

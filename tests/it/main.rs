@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod answers;
 mod as_of;
 mod auth;
 mod batch;

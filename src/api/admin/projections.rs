@@ -198,7 +198,7 @@ async fn read_verification(_: Founder, State(app): State<App>, named: Named) -> 
 /// Whether the log knows the business: its rows may be just what is missing.
 async fn known(app: &App, tenant: Option<TenantId>) -> Result<(), Problem> {
     let Some(tenant) = tenant else { return Ok(()) };
-    let known: bool = sqlx::query_scalar("select exists (select from tenant_heads where tenant_id = $1)")
+    let known: bool = sqlx::query_scalar("select exists (select from events where tenant_id = $1)")
         .bind(tenant.to_string())
         .fetch_one(&app.database.cell_of(tenant).founder)
         .await?;

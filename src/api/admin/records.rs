@@ -21,7 +21,6 @@ use crate::api::record::{Id, Noun, Record, View, list_spec, present_in, row_in};
 use crate::api::tenant::Tenants;
 use crate::api::users::{UserView, Users};
 use crate::api::{App, Problem};
-use crate::projections::row::Stored;
 
 /// The lists, by their addresses.
 pub(super) fn lists() -> Vec<(&'static str, &'static ListSpec)> {
@@ -70,7 +69,7 @@ async fn list_of<N: Noun>(app: &App, founder: &Founder, tenant: TenantId, uri: &
     let query = N::asked(query, day);
     row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
     let mut connection = app.database.cell_of(tenant).request.acquire().await?;
-    let page: Page<Stored<N::Row>> = query.page(&mut connection, &everything(app, founder, tenant)).await?;
+    let page = query.records(&mut connection, &everything(app, founder, tenant)).await?;
     Ok(page.map(|stored| N::View::on(stored, day)))
 }
 

@@ -261,10 +261,10 @@ impl Reading {
             }
         }
         if let Some(before) = self.before {
-            sql.push(" and a.position < ").push_bind(before);
+            sql.push(" and e.position < ").push_bind(before);
         }
-        // Within a tenant both orders are the same; each has its own index.
-        let order = if self.tenant.is_some() { "a.tenant_position" } else { "a.position" };
+        // Within a tenant both orders are the same; the activity has the one, the log both.
+        let order = if self.tenant.is_some() { "a.tenant_position" } else { "e.position" };
         sql.push(format_args!(" order by {order} desc limit ")).push_bind(limit);
         sql.push(") x order by x.position desc");
         sql

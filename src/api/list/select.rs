@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row as _};
 
 use super::cursor::{self, Keys};
 use super::query::{Filter, ListQuery, Moment, Operand, Operator};
@@ -11,6 +11,7 @@ use super::{ListScope, Parent, Visibility};
 use crate::api::Problem;
 use crate::api::page::{Page, PageInfo};
 use crate::api::past::{AsOf, Axis};
+use crate::projections::row::{COMMON_COLUMNS, InOrder, Row, Stored};
 
 type Sql = QueryBuilder<'static, Postgres>;
 
@@ -55,10 +56,31 @@ impl ListQuery {
         Ok(Page { data, page: PageInfo { next_cursor, has_more, total }, next_address })
     }
 
+    /// Reads one page of a read model's rows. The list has to name their columns.
+    ///
+    /// # Errors
+    /// As [`page`](Self::page).
+    pub async fn records<T: Row>(
+        &self,
+        connection: &mut PgConnection,
+        scope: &ListScope<'_>,
+    ) -> Result<Page<Stored<T>>, Problem> {
+        if self.spec.columns != [&COMMON_COLUMNS, T::COLUMNS] {
+            return Err(Problem::internal(format_args!("the list of {} is not one of its rows", self.spec.noun)));
+        }
+        let page: Page<InOrder<T>> = self.page(connection, scope).await?;
+        Ok(page.map(|InOrder(stored)| stored))
+    }
+
     /// The rows, each with those of its sort keys that are none of its columns, as text in `sort_key_0`, …
     fn select(&self, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) -> Sql {
         let mut sql = self.opening(scope);
-        sql.push("select q.*");
+        if self.spec.columns.iter().all(|columns| columns.is_empty()) {
+            sql.push("select q.*");
+        }
+        for (number, column) in self.spec.columns.iter().copied().flatten().enumerate() {
+            sql.push(format_args!("{}{column}", if number == 0 { "select q." } else { ", q." }));
+        }
         for (number, _) in worked_out(terms) {
             sql.push(format_args!(", q.sort_{number}::text as sort_key_{number}"));
         }
@@ -75,8 +97,13 @@ impl ListQuery {
             }
             self.first_in_order(&mut sql, terms, Term::direction);
         }
-        sql.push(") q order by ");
-        // a join promises no order; sorting a page again costs nothing
+        sql.push(") q");
+        if !in_two_parts {
+            // The rows of one tenant's page, joined to the one row that names the tenant: there is no other way to join
+            // what depends on the other side than row by row, which keeps the order.
+            return sql;
+        }
+        sql.push(" order by ");
         for (number, term) in terms.iter().enumerate() {
             sql.push(if number == 0 { "q." } else { ", q." });
             match term.column {
@@ -85,19 +112,18 @@ impl ListQuery {
             };
             sql.push(term.direction());
         }
-        if in_two_parts {
-            self.one_row_more(&mut sql);
-        }
+        self.one_row_more(&mut sql);
         sql
     }
 
-    /// The first of those that have a value, and the first of those that have none: an index gives each of them in
-    /// order, both ways, and cannot give descending values before none.
+    /// The first of those that have a value, and, if that is not a page, the first of those that have none: an index gives
+    /// the former in order, both ways, and cannot give descending values before none; it has no entry for the latter,
+    /// which come in the order of the key.
     fn in_two_parts(&self, sql: &mut Sql, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) {
         let value = terms.first().map_or("", |term| term.expression.as_str());
         let at_the_end = after.is_some_and(|keys| matches!(keys.first(), Some(None)));
         if !at_the_end {
-            sql.push("(");
+            sql.push("with valued as materialized (");
             self.columns(sql, terms);
             self.rows(sql, scope);
             sql.push(format_args!(" and {value} is not null"));
@@ -106,9 +132,8 @@ impl ListQuery {
                 beyond(sql, terms, keys);
             }
             self.first_in_order(sql, terms, Term::plain_direction);
-            sql.push(") union all ");
+            sql.push(") select * from valued union all (");
         }
-        sql.push("(");
         self.columns(sql, terms);
         self.rows(sql, scope);
         sql.push(format_args!(" and {value} is null"));
@@ -116,8 +141,14 @@ impl ListQuery {
             sql.push(" and ");
             beyond(sql, terms, keys);
         }
-        self.first_in_order(sql, terms, Term::plain_direction);
-        sql.push(")");
+        if !at_the_end {
+            sql.push(" and (select count(*) from valued) <= ");
+            self.rows_of_a_page(sql, self.limit);
+        }
+        self.first_in_order(sql, terms.get(1..).unwrap_or_default(), Term::plain_direction);
+        if !at_the_end {
+            sql.push(")");
+        }
     }
 
     /// The columns of a row, and what else it is sorted by.
@@ -140,7 +171,11 @@ impl ListQuery {
 
     fn one_row_more(&self, sql: &mut Sql) {
         sql.push(" limit ");
-        let rows = self.limit + 1;
+        self.rows_of_a_page(sql, self.limit + 1);
+    }
+
+    /// A number of rows that depends on the size of the page.
+    fn rows_of_a_page(&self, sql: &mut Sql, rows: u16) {
         if USUAL.contains(&self.limit) {
             sql.push(rows);
         } else {

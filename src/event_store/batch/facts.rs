@@ -134,10 +134,16 @@ pub(super) async fn learn_heads(connection: &mut PgConnection, known: &mut Known
     for tenant in missing {
         known.tenants.insert(tenant, TenantHead { position: 0, hash: GENESIS });
     }
-    let heads = sqlx::query("select tenant_id, position, hash from tenant_heads where tenant_id = any($1)")
-        .bind(&names)
-        .fetch_all(&mut *connection)
-        .await?;
+    let heads = sqlx::query(
+        "select t.tenant_id, e.position, e.hash from unnest($1::text[]) as t (tenant_id)
+         cross join lateral (
+             select tenant_position as position, hash from events where tenant_id = t.tenant_id
+             order by tenant_position desc limit 1
+         ) e",
+    )
+    .bind(&names)
+    .fetch_all(&mut *connection)
+    .await?;
     for row in heads {
         let hash: Vec<u8> = row.try_get("hash")?;
         let hash = hash.try_into().map_err(|_| sqlx::Error::Decode("a hash is 32 bytes".into()))?;

@@ -12,7 +12,6 @@ impl Batch<'_> {
         let mut sql = QueryBuilder::new("with ");
         self.push_head(&mut sql, cell);
         self.push_events(&mut sql);
-        self.push_heads(&mut sql);
         self.push_counters(&mut sql);
         self.columns.push(&mut sql, self.now);
         sql.push(" select count(*) from head");
@@ -63,16 +62,6 @@ impl Batch<'_> {
                 .column("occurred_at", placed.iter().map(|placed| placed.event.occurred_at))
                 .column("recorded_at", placed.iter().map(|placed| placed.recorded_at))
                 .column("hash", placed.iter().map(|placed| placed.hash));
-        });
-    }
-
-    fn push_heads(&self, sql: &mut QueryBuilder<'_, Postgres>) {
-        let insert = "insert into tenant_heads (tenant_id, position, hash) select r.tenant_id, r.position, r.hash";
-        let or_else = " on conflict (tenant_id) do update set position = excluded.position, hash = excluded.hash";
-        part(sql, "new_heads", insert, self.tenants.len(), or_else, |rows| {
-            rows.column("tenant_id", self.tenants.keys().map(ToString::to_string))
-                .column("position", self.tenants.values().map(|head| head.position))
-                .column("hash", self.tenants.values().map(|head| head.hash));
         });
     }
 
