@@ -61,3 +61,69 @@ impl std::fmt::Debug for LastWritten {
         f.debug_struct("LastWritten").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::aggregates::ids::TenantId;
+    use crate::projections::notes::NoteRow;
+    use crate::projections::users::UserRow;
+
+    fn key(tenant: u32, id: &str) -> Key {
+        (TenantId::Business(tenant), id.to_owned())
+    }
+
+    fn note(key: Key, version: i64) -> Written {
+        let at = DateTime::default();
+        let row = NoteRow {
+            customer_id: "CUS-000".into(),
+            author_id: "USR-001".into(),
+            title: None,
+            content: format!("Version {version}"),
+            private: false,
+            deleted_at: None,
+        };
+        let stored = Stored {
+            tenant_id: key.0.to_string(),
+            id: key.1.clone(),
+            version,
+            created_at: at,
+            updated_at: at,
+            position: version,
+            occurred_from: at,
+            recorded_from: at,
+            row,
+        };
+        Written::new(key, Arc::new(stored))
+    }
+
+    #[test]
+    fn a_row_is_found_by_what_it_is_and_never_older_than_asked() {
+        let last = LastWritten::default();
+        last.add(vec![note(key(1, "NOT-000"), 3)]);
+        let found = |key: Key, version| last.get::<NoteRow>(key, version).map(|row| row.version);
+        assert_eq!(found(key(1, "NOT-000"), 2), Some(3));
+        assert_eq!(found(key(1, "NOT-000"), 3), Some(3));
+        assert_eq!(found(key(1, "NOT-000"), 4), None);
+        assert_eq!(found(key(2, "NOT-000"), 1), None);
+        assert_eq!(found(key(1, "NOT-001"), 1), None);
+        assert!(last.get::<UserRow>(key(1, "NOT-000"), 1).is_none());
+        last.add(vec![note(key(1, "NOT-000"), 4)]);
+        assert_eq!(found(key(1, "NOT-000"), 4), Some(4));
+        last.forget();
+        assert_eq!(found(key(1, "NOT-000"), 1), None);
+    }
+
+    #[test]
+    fn the_last_thousand_rows_are_kept_and_not_much_more() {
+        let last = LastWritten::default();
+        for number in 0..10 * KEPT {
+            last.add(vec![note(key(1, &format!("NOT-{number}")), 1)]);
+        }
+        let kept = |number: usize| last.get::<NoteRow>(key(1, &format!("NOT-{number}")), 1).is_some();
+        assert!((9 * KEPT..10 * KEPT).all(kept));
+        assert!(!(0..8 * KEPT).any(kept));
+    }
+}

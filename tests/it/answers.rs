@@ -17,7 +17,7 @@ fn writes() -> Vec<(Method, &'static str, Value)> {
             Method::POST,
             "leads",
             json!({"name": "  Grace Hopper ", "company": "Navy, {\"NULL\"}", "email": "Grace@Navy.TEST", "phone": "+1 555 0100",
-                   "job_title": "Admiral\tof the fleet", "address": address, "source": "referral", "qualification": "hot",
+                   "job_title": "Admiral\tof the fleet", "address": address, "source": "referral", "qualification": "nurturing",
                    "estimated_value": {"amount": "25000.5", "currency": "USD"}, "probability": 0,
                    "expected_close_date": "2028-02-29", "assignee_id": null}),
         ),
@@ -28,7 +28,7 @@ fn writes() -> Vec<(Method, &'static str, Value)> {
         ),
         (Method::POST, "leads/LED-001/assign", json!({"user_id": "USR-001"})),
         (Method::POST, "leads/LED-001/stage", json!({"stage": "negotiation"})),
-        (Method::POST, "leads/LED-001/qualify", json!({"qualification": "warm"})),
+        (Method::POST, "leads/LED-001/qualify", json!({"qualification": "sales_qualified"})),
         (
             Method::POST,
             "leads/LED-001/score",
@@ -46,7 +46,7 @@ fn writes() -> Vec<(Method, &'static str, Value)> {
         (
             Method::POST,
             "customers/CUS-001/interactions",
-            json!({"type": "call", "subject": "Hello", "billable_hours": "1.50",
+            json!({"type": "call", "subject": "Hello", "hours": "1.50",
             "billable": true, "scheduled_at": "2026-07-01T10:00:00.1234567+02:00"}),
         ),
         (Method::POST, "customers/CUS-001/notes", json!({"title": "T", "content": "Two\nlines", "private": true})),
@@ -65,11 +65,11 @@ fn writes() -> Vec<(Method, &'static str, Value)> {
             Method::POST,
             "invoices",
             json!({"customer_id": "CUS-000", "project_id": "PRJ-000", "currency": "USD",
-                   "lines": [line("3", "9.9"), line("0.333", "100")], "due_date": "2026-03-10", "notes": "N"}),
+                   "lines": [line("3", "9.9"), line("0.333", "100")], "issue_date": "2026-02-01", "due_date": "2026-03-10", "notes": "N"}),
         ),
         (Method::PATCH, "invoices/INV-000", json!({"lines": [line("1.0", "10.00")], "terms": "30 days"})),
         (Method::POST, "invoices/INV-000/send", json!({})),
-        (Method::POST, "invoices/INV-000/pay", json!({})),
+        (Method::POST, "invoices/INV-000/pay", json!({"paid_on": "2026-03-01"})),
         (Method::PATCH, "users/USR-001", json!({"full_name": "Ada King", "department": "Sales & Co"})),
     ]
 }
