@@ -51,7 +51,7 @@ impl Readers {
         self.idle().push(reading.connection);
     }
 
-    /// Forgets those that are idle: one of them was found to be closed.
+    /// Forgets those that are idle, after one has failed: if the database has closed that, it has closed them all.
     pub fn forget(&self) {
         self.idle().clear();
     }

@@ -207,11 +207,10 @@ pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page
     let scope = caller.list_scope(app, N::READ)?;
     let mut reading = app.readers.take().await?;
     let page = query.records(&mut reading, &scope).await;
-    if page.is_ok() {
-        app.readers.keep(reading);
-    } else {
-        // If the database has closed one, it has closed them all.
-        app.readers.forget();
+    match &page {
+        // A cursor is refused before anything is asked.
+        Err(problem) if problem.kind() != ProblemKind::InvalidCursor => app.readers.forget(),
+        Ok(_) | Err(_) => app.readers.keep(reading),
     }
     Ok(page?.map(|stored| N::View::on(stored, day)))
 }
