@@ -1,3 +1,14 @@
+-- What has no amount has no amount to sort by: `least` and `greatest` pass over what is null, so that such rows stood first
+-- and were found by every filter for small amounts.
+alter table leads drop column estimated_value_key;
+alter table leads add column estimated_value_key bigint generated always as (case when estimated_value is not null then least(greatest(estimated_value * 10000, -9223372036854775807), 9223372036854775807)::bigint end) stored;
+alter table lead_versions drop column estimated_value_key;
+alter table lead_versions add column estimated_value_key bigint generated always as (case when estimated_value is not null then least(greatest(estimated_value * 10000, -9223372036854775807), 9223372036854775807)::bigint end) stored;
+alter table projects drop column budget_key;
+alter table projects add column budget_key bigint generated always as (case when budget is not null then least(greatest(budget * 10000, -9223372036854775807), 9223372036854775807)::bigint end) stored;
+alter table project_versions drop column budget_key;
+alter table project_versions add column budget_key bigint generated always as (case when budget is not null then least(greatest(budget * 10000, -9223372036854775807), 9223372036854775807)::bigint end) stored;
+
 -- An index entry costs a row that is written as much as the row itself, so that none is kept for what is not there:
 -- rows that have no value are found by the key of the table, which is the order in which lists show them.
 
@@ -11,7 +22,7 @@ create index customers_email on customers (tenant_id, email, id) where deleted_a
 create index customers_owner on customers (tenant_id, owner_id, updated_at, id) where deleted_at is null and owner_id is not null;
 create index customers_last_interaction on customers (tenant_id, last_interaction_at, id) where deleted_at is null and last_interaction_at is not null;
 
-drop index leads_company, leads_email, leads_assignee, leads_value, leads_score, leads_probability, leads_close_date, leads_customer;
+drop index leads_company, leads_email, leads_assignee, leads_score, leads_probability, leads_close_date, leads_customer;
 create index leads_company on leads (tenant_id, company, id) where deleted_at is null and company is not null;
 create index leads_email on leads (tenant_id, email, id) where deleted_at is null and email is not null;
 create index leads_assignee on leads (tenant_id, assignee_id, updated_at, id) where deleted_at is null and assignee_id is not null;
@@ -21,7 +32,7 @@ create index leads_probability on leads (tenant_id, probability, id) where delet
 create index leads_close_date on leads (tenant_id, expected_close_date, id) where deleted_at is null and expected_close_date is not null;
 create index leads_customer on leads (tenant_id, customer_id, id) where deleted_at is null and customer_id is not null;
 
-drop index projects_owner, projects_start, projects_due, projects_budget;
+drop index projects_owner, projects_start, projects_due;
 create index projects_owner on projects (tenant_id, owner_id, updated_at, id) where deleted_at is null and owner_id is not null;
 create index projects_start on projects (tenant_id, start_date, id) where deleted_at is null and start_date is not null;
 create index projects_due on projects (tenant_id, due_date, id) where deleted_at is null and due_date is not null;

@@ -176,3 +176,30 @@ async fn a_thousand_simultaneous_leads_get_a_thousand_rising_numbers() {
     let numbers: Vec<String> = created.into_iter().map(|(_, id)| id).collect();
     assert_eq!(numbers, expected);
 }
+
+#[tokio::test]
+async fn what_has_no_amount_comes_last_and_is_no_small_amount() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    for amount in [None, Some("100"), Some("-1"), Some("50"), None] {
+        let amount = amount.map(|amount| json!({"amount": amount, "currency": "USD"}));
+        let lead = acme.post("/api/leads", json!({"name": "Ada", "estimated_value": amount})).await;
+        let project = acme.post("/api/projects", json!({"name": "Next", "budget": amount})).await;
+        assert_eq!(lead.status, project.status, "{}", project.text);
+    }
+    for (noun, field) in [("leads", "estimated_value"), ("projects", "budget")] {
+        for when in ["", "&as_of=2100-01-01"] {
+            let amounts = async |query: &str| -> Vec<Value> {
+                let page = acme.get(&format!("/api/{noun}?{query}{when}")).await.ok();
+                page["data"].as_array().unwrap().iter().map(|row| row[field]["amount"].clone()).collect()
+            };
+            let none = Value::Null;
+            let (small, large) = (json!("50.00"), json!("100.00"));
+            let ascending = amounts(&format!("sort={field}")).await;
+            assert_eq!(ascending, [&small, &large, &none, &none].map(Clone::clone), "{noun} {when}");
+            let descending = amounts(&format!("sort=-{field}")).await;
+            assert_eq!(descending, [&large, &small, &none, &none].map(Clone::clone), "{noun} {when}");
+            assert_eq!(amounts(&format!("{field}[lte]=99")).await, [small], "{noun} {when}");
+        }
+    }
+}
