@@ -85,10 +85,10 @@ async fn catalogue(world: &World, projection: &str) -> Vec<String> {
         for query in [
             "select format('%s %s %s %s %s %s', relname, relowner, relrowsecurity, relforcerowsecurity, relacl, reloptions)
              from pg_class where oid = $1::regclass",
-            "select format('%s %s %s %s %s %s', attnum, attname, format_type(atttypid, atttypmod), attnotnull,
+            "select format('%s %s %s %s %s %s', row_number() over (order by attnum), attname, format_type(atttypid, atttypmod), attnotnull,
                            attgenerated, pg_get_expr(adbin, adrelid))
              from pg_attribute a left join pg_attrdef d on adrelid = attrelid and adnum = attnum
-             where attrelid = $1::regclass and attnum > 0 order by attnum",
+             where attrelid = $1::regclass and attnum > 0 and not attisdropped order by attnum",
             "select indexdef from pg_indexes where (schemaname || '.' || tablename)::regclass = $1::regclass order by 1",
             "select format('%s %s', conname, pg_get_constraintdef(oid)) from pg_constraint
              where conrelid = $1::regclass order by 1",

@@ -104,7 +104,8 @@ select format('alter table %I.%I set (%s)', $2, $3, array_to_string(reloptions, 
 from pg_class where oid = format('%I.%I', $1, $3)::regclass and reloptions is not null
 union all
 select format('alter table %I.%I alter column %I set statistics %s', $2, $3, attname, attstattarget)
-from pg_attribute where attrelid = format('%I.%I', $1, $3)::regclass and attnum > 0 and attstattarget > -1
+from pg_attribute where attrelid = format('%I.%I', $1, $3)::regclass and attnum > 0 and not attisdropped
+  and attstattarget > -1
 union all
 select format('comment on table %I.%I is %L', $2, $3, comment)
 from obj_description(format('%I.%I', $1, $3)::regclass, 'pg_class') comment where comment is not null
