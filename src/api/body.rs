@@ -16,8 +16,6 @@ use utoipa::ToSchema;
 use super::request::BODY_LIMIT;
 use super::{Problem, validation};
 
-/// Room for a record as an answer, in bytes; a page takes more.
-const USUAL_ANSWER: usize = 1_024;
 const ACCEPTED: [&str; 2] = ["application/json", "application/merge-patch+json"];
 
 /// A JSON body, in or out.
@@ -64,9 +62,8 @@ impl<T: DeserializeOwned + ToSchema, S: Send + Sync> OptionalFromRequest<S> for 
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        let mut bytes = Vec::with_capacity(USUAL_ANSWER);
-        match serde_json::to_writer(&mut bytes, &self.0) {
-            Ok(()) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        match serde_json::to_vec(&self.0) {
+            Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
             Err(error) => Problem::internal(format_args!("cannot write the answer: {error}")).into_response(),
         }
     }

@@ -256,8 +256,7 @@ pub async fn list_within<N: Noun>(
         _ => Visibility::Everything,
     };
     let bounds = ListScope { tenant, schema: None, visibility, cursor_key: &app.cursor_key };
-    let mut connection = app.database.cell_of(tenant).request.acquire().await?;
-    let page = query.records(&mut connection, &bounds).await?;
+    let page = app.readers.page(&query, &bounds).await?;
     let day = query.day(app.today());
     Ok(page.map(|stored| N::View::on(stored, day)))
 }

@@ -1,14 +1,18 @@
 //! Connections that lists are read over. They are kept from one list to the next: a pool sends a ping whenever one is
 //! handed back, which is a round trip for each page.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Problem;
+use super::list::{ListQuery, ListScope};
+use super::page::Page;
+use super::problem::ProblemKind;
 use super::standing::open;
+use crate::projections::row::{Row, Stored};
 
 /// As many connections as the pool may have, each opened when it is needed first.
 pub struct Readers {
@@ -17,8 +21,9 @@ pub struct Readers {
     idle: Mutex<Vec<PgConnection>>,
 }
 
-/// A connection that is read over; dropped without [`Readers::keep`], it is closed.
-pub struct Reading {
+/// A connection that is read over. One that has failed is closed, and those that are idle with it: if the database has
+/// closed the one, it has closed them all.
+struct Reading {
     connection: PgConnection,
     _place: OwnedSemaphorePermit,
 }
@@ -32,11 +37,23 @@ impl Readers {
         Self { options: pool.connect_options(), places, idle: Mutex::default() }
     }
 
-    /// One that is free, or a new one; waits if there are as many as there may be.
+    /// Reads one page of a read model's rows.
     ///
     /// # Errors
-    /// If none can be opened.
-    pub async fn take(&self) -> sqlx::Result<Reading> {
+    /// As [`ListQuery::records`], and if no connection can be opened.
+    pub async fn page<T: Row>(&self, query: &ListQuery, scope: &ListScope<'_>) -> Result<Page<Stored<T>>, Problem> {
+        let mut reading = self.take().await?;
+        let page = query.records(&mut reading.connection, scope).await;
+        match &page {
+            // A cursor is refused before anything is asked.
+            Err(problem) if problem.kind() != ProblemKind::InvalidCursor => self.idle().clear(),
+            Ok(_) | Err(_) => self.idle().push(reading.connection),
+        }
+        page
+    }
+
+    /// One that is free, or a new one; waits if there are as many as there may be.
+    async fn take(&self) -> sqlx::Result<Reading> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         let idle = self.idle().pop();
         let connection = match idle {
@@ -46,31 +63,7 @@ impl Readers {
         Ok(Reading { connection, _place: place })
     }
 
-    /// Keeps one that has worked for whoever reads next.
-    pub fn keep(&self, reading: Reading) {
-        self.idle().push(reading.connection);
-    }
-
-    /// Forgets those that are idle, after one has failed: if the database has closed that, it has closed them all.
-    pub fn forget(&self) {
-        self.idle().clear();
-    }
-
     fn idle(&self) -> MutexGuard<'_, Vec<PgConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Deref for Reading {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        &self.connection
-    }
-}
-
-impl DerefMut for Reading {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.connection
     }
 }

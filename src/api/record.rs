@@ -205,14 +205,8 @@ pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page
     let day = query.day(app.today());
     let query = N::asked(query, day);
     let scope = caller.list_scope(app, N::READ)?;
-    let mut reading = app.readers.take().await?;
-    let page = query.records(&mut reading, &scope).await;
-    match &page {
-        // A cursor is refused before anything is asked.
-        Err(problem) if problem.kind() != ProblemKind::InvalidCursor => app.readers.forget(),
-        Ok(_) | Err(_) => app.readers.keep(reading),
-    }
-    Ok(page?.map(|stored| N::View::on(stored, day)))
+    let page = app.readers.page(&query, &scope).await?;
+    Ok(page.map(|stored| N::View::on(stored, day)))
 }
 
 /// A noun's list as something that lives for ever, with the table of its past.

@@ -11,7 +11,6 @@ use super::row::{Row, Stored};
 const KEPT: usize = 1_000;
 
 /// A row of any read model.
-#[derive(Clone)]
 pub struct Written {
     key: (TypeId, Key),
     row: Arc<dyn Any + Send + Sync>,

@@ -181,11 +181,10 @@ async fn a_thousand_simultaneous_leads_get_a_thousand_rising_numbers() {
 async fn what_has_no_amount_comes_last_and_is_no_small_amount() {
     let world = World::start().await;
     let acme = world.business("ACME").await;
-    for amount in [None, Some("100"), Some("-1"), Some("50"), None] {
+    for amount in [None, Some("100"), Some("50"), None] {
         let amount = amount.map(|amount| json!({"amount": amount, "currency": "USD"}));
-        let lead = acme.post("/api/leads", json!({"name": "Ada", "estimated_value": amount})).await;
-        let project = acme.post("/api/projects", json!({"name": "Next", "budget": amount})).await;
-        assert_eq!(lead.status, project.status, "{}", project.text);
+        acme.post("/api/leads", json!({"name": "Ada", "estimated_value": amount})).await.created();
+        acme.post("/api/projects", json!({"name": "Next", "budget": amount})).await.created();
     }
     for (noun, field) in [("leads", "estimated_value"), ("projects", "budget")] {
         for when in ["", "&as_of=2100-01-01"] {

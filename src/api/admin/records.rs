@@ -68,8 +68,7 @@ async fn list_of<N: Noun>(app: &App, founder: &Founder, tenant: TenantId, uri: &
     let day = query.day(app.today());
     let query = N::asked(query, day);
     row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
-    let mut connection = app.database.cell_of(tenant).request.acquire().await?;
-    let page = query.records(&mut connection, &everything(app, founder, tenant)).await?;
+    let page = app.readers.page(&query, &everything(app, founder, tenant)).await?;
     Ok(page.map(|stored| N::View::on(stored, day)))
 }
 
