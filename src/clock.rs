@@ -64,20 +64,21 @@ const BELOW_MILLISECONDS: u32 = 80;
 /// The low bits of a UUID that hold nothing but chance, whatever its version.
 const CHANCE: u128 = (1 << 62) - 1;
 
-/// A `UUIDv7` of that time (RFC 9562); within the process each is greater than the one before, as long as
+/// A `UUIDv7` of that time (RFC 9562), no secret; within the process each is greater than the one before, as long as
 /// time does not go backwards.
 #[must_use]
 pub fn new_event_id(now: DateTime<Utc>) -> Uuid {
-    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-    let fresh = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos())).as_u128();
-
+    let milliseconds = u128::try_from(now.timestamp_millis()).unwrap_or(0);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    let same_millisecond = fresh >> BELOW_MILLISECONDS == *last >> BELOW_MILLISECONDS;
-    // Within a millisecond, chance alone would not rise: count on from the last one instead. The version
-    // and variant bits stay as they are unless 2^62 ids are asked for in that millisecond.
-    let next = if same_millisecond && fresh <= *last && *last & CHANCE != CHANCE { *last + 1 } else { fresh };
-    *last = next;
-    Uuid::from_u128(next)
+    // Within a millisecond, chance alone would not rise, and costs a call of the kernel: count on from the last one
+    // instead. The version and variant bits stay as they are unless 2^62 ids are asked for in that millisecond.
+    if milliseconds == *last >> BELOW_MILLISECONDS && *last & CHANCE != CHANCE {
+        *last += 1;
+    } else {
+        let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+        *last = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos())).as_u128();
+    }
+    Uuid::from_u128(*last)
 }
 
 #[cfg(test)]

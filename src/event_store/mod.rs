@@ -11,6 +11,7 @@
 pub mod append;
 pub mod appender;
 mod batch;
+pub(crate) mod canonical;
 mod cell;
 pub mod directory;
 pub mod envelope;

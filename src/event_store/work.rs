@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope};
-use serde_json_canonicalizer::to_string as canonical_json;
 use uuid::Uuid;
 
 use super::append::{Append, AppendError, Appended, Condition, Guard, IdempotencyClaim, NewEvent, StreamWrite};
 use super::appender::Appender;
+use super::canonical;
 use super::envelope::Context;
 use super::scope::TenantScope;
 use super::stream::{StreamId, Target};
@@ -335,7 +335,7 @@ impl Work {
         if events.is_empty() {
             return Ok(());
         }
-        let metadata: Arc<str> = canonical_json(&self.metadata)?.into();
+        let metadata: Arc<str> = canonical::to_string(&self.metadata)?.into();
         let events = events
             .iter()
             .map(|event| {
@@ -343,7 +343,7 @@ impl Work {
                     event_id: new_event_id(self.clock.now()),
                     event_type: event.event_type(),
                     event_version: event.event_version(),
-                    payload: canonical_json(event)?,
+                    payload: canonical::to_string(event)?,
                     metadata: Arc::clone(&metadata),
                     occurred_at: self.context.occurred_at,
                     claims: event.claims(),

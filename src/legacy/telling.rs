@@ -3,7 +3,6 @@
 
 use chrono::{DateTime, Utc};
 use cqrs_es::{Aggregate, DomainEvent};
-use serde_json_canonicalizer::to_string as canonical_json;
 use uuid::Uuid;
 
 use super::ImportError;
@@ -16,6 +15,7 @@ use crate::aggregates::lead::{Lead, LeadCommand, LeadEvent};
 use crate::aggregates::project::{Project, ProjectCommand, ProjectEvent};
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantEvent};
 use crate::aggregates::user::{User, UserCommand, UserEvent};
+use crate::event_store::canonical;
 
 /// An aggregate whose rules can be asked without a store.
 pub(super) trait Rules: Aggregate<Event: DomainEvent> + Clone {
@@ -168,7 +168,7 @@ impl Teller<'_> {
                     local_id: self.local_id.to_owned(),
                     event_type: event.event_type(),
                     event_version: event.event_version(),
-                    payload: canonical_json(&event).map_err(ImportError::Encode)?,
+                    payload: canonical::to_string(&event).map_err(ImportError::Encode)?,
                     actor: actor.clone(),
                     table: step.row.0,
                     pk: step.row.1,
