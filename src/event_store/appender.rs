@@ -229,6 +229,8 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut waiting = Waiting::default();
+        // Whether the last batch was of several commands.
+        let mut company = false;
         loop {
             if waiting.is_empty() {
                 match jobs.recv().await {
@@ -240,14 +242,18 @@ impl Writer {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            while waiting.len() < QUEUE {
-                match jobs.try_recv() {
-                    Ok(job) => waiting.push(job),
-                    Err(_) => break,
-                }
+            waiting.take_in(&mut jobs);
+            // Whoever was answered with the last batch is about to come again: the first of them alone would make a
+            // batch that costs nearly what one of all of them does.
+            let mut before = 0;
+            while company && waiting.len() > before {
+                before = waiting.len();
+                tokio::task::yield_now().await;
+                waiting.take_in(&mut jobs);
             }
             let batch = waiting.take();
             metrics::histogram!("appender_batch_commands").record(batch.len() as f64);
+            company = batch.len() > 1;
             self.write(batch).await;
         }
     }
@@ -318,6 +324,16 @@ impl Waiting {
 
     fn len(&self) -> usize {
         self.len
+    }
+
+    /// Takes in what is in the queue.
+    fn take_in(&mut self, jobs: &mut mpsc::Receiver<Job>) {
+        while self.len < QUEUE {
+            match jobs.try_recv() {
+                Ok(job) => self.push(job),
+                Err(_) => break,
+            }
+        }
     }
 
     fn push(&mut self, job: Job) {

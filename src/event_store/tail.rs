@@ -18,8 +18,8 @@ const MOST: usize = 4_096;
 const BYTES: usize = 8 << 20;
 /// Events that may wait for the reader without the writer giving way.
 const FREE: usize = 1_024;
-/// For so many events more, the writer waits a millisecond.
-const PER_MILLISECOND: usize = 192;
+/// The longest that the writer waits before a batch.
+const LONGEST: Duration = Duration::from_millis(50);
 /// A reader who has not asked for so long is not there.
 const READS: Duration = Duration::from_secs(2);
 
@@ -41,8 +41,21 @@ pub(super) struct TailWriter {
 struct Kept {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// When somebody asked for them last.
+    pace: Pace,
+}
+
+/// How fast events are read, and how fast they are written.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    /// When somebody asked for events last.
     asked: Option<Instant>,
+    /// How many were had then, if more were left: whoever asks again has dealt with them.
+    had: usize,
+    /// What an event takes the reader, in seconds, of late.
+    per_event: Option<f64>,
+    /// When the last batch was begun, and how many events it had.
+    begun: Option<Instant>,
+    written: usize,
 }
 
 impl Tail {
@@ -68,14 +81,20 @@ impl Tail {
     /// before is let go: one reader, at the end of the log, is who this is for.
     #[must_use]
     pub fn take_after(&self, position: i64, most: usize) -> Option<Vec<Entry>> {
+        self.take_at(Instant::now(), position, most)
+    }
+
+    fn take_at(&self, now: Instant, position: i64, most: usize) -> Option<Vec<Entry>> {
         let mut kept = lock(&self.kept);
-        kept.asked = Some(Instant::now());
+        kept.pace.asks(now);
         let passed = kept.entries.iter().take_while(|entry| entry.recorded.position <= position).count();
         kept.take(passed);
         if kept.entries.front()?.recorded.position != position + 1 {
             return None;
         }
-        Some(kept.take(most))
+        let taken = kept.take(most);
+        kept.pace.had = if kept.entries.is_empty() { 0 } else { taken.len() };
+        Some(taken)
     }
 }
 
@@ -84,22 +103,28 @@ impl TailWriter {
         self.head.subscribe()
     }
 
-    /// How long the writer should wait, so that the reader comes after it: the longer, the more waits to be read; not at
-    /// all if nobody reads.
+    /// How long the writer should wait before the next batch, so that it does not run away from the reader: what the
+    /// reader takes for the batch before, more the more waits to be read, less the time that has passed since it was
+    /// begun. Not at all if little waits or nobody reads.
     pub(super) fn giving_way(&self) -> Duration {
-        let kept = lock(&self.kept);
-        if kept.asked.is_none_or(|asked| asked.elapsed() > READS) {
-            return Duration::ZERO;
-        }
-        Duration::from_millis((kept.entries.len().saturating_sub(FREE) / PER_MILLISECOND) as u64)
+        self.giving_way_at(Instant::now())
+    }
+
+    fn giving_way_at(&self, now: Instant) -> Duration {
+        let mut kept = lock(&self.kept);
+        let waiting = kept.entries.len();
+        let pause = kept.pace.pause(now, waiting);
+        kept.pace.begun = Some(now + pause);
+        pause
     }
 
     /// What was stored, in order, and where the log ends with it.
     pub(super) fn push(&self, entries: Vec<Entry>, head: i64) {
         if let Some(first) = entries.first().map(|entry| entry.recorded.position) {
             let mut kept = lock(&self.kept);
+            kept.pace.written = entries.len();
             if kept.entries.back().is_some_and(|last| last.recorded.position + 1 != first) {
-                *kept = Kept { asked: kept.asked, ..Kept::default() };
+                *kept = Kept { pace: kept.pace, ..Kept::default() };
             }
             kept.bytes += entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
             kept.entries.extend(entries);
@@ -112,6 +137,29 @@ impl TailWriter {
             *position = head;
             moved
         });
+    }
+}
+
+impl Pace {
+    /// Somebody asks for events, and has dealt with those that were had before.
+    fn asks(&mut self, now: Instant) {
+        if let (Some(asked), true) = (self.asked, self.had > 0) {
+            let per_event = now.duration_since(asked).as_secs_f64() / self.had as f64;
+            self.per_event = Some(self.per_event.map_or(per_event, |before| (3.0 * before + per_event) / 4.0));
+        }
+        (self.asked, self.had) = (Some(now), 0);
+    }
+
+    fn pause(&self, now: Instant, waiting: usize) -> Duration {
+        let reads = self.asked.is_some_and(|asked| now.duration_since(asked) <= READS);
+        let (Some(begun), Some(per_event), true) = (self.begun, self.per_event, reads && waiting > FREE) else {
+            return Duration::ZERO;
+        };
+        // As fast as the reader if half as much again waits as may.
+        let more = 0.2 * (waiting - FREE) as f64 / FREE as f64;
+        let cycle = self.written as f64 * per_event * (0.9 + more);
+        let cycle = Duration::try_from_secs_f64(cycle).unwrap_or(LONGEST);
+        cycle.saturating_sub(now.duration_since(begun)).min(LONGEST)
     }
 }
 
@@ -176,18 +224,53 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_gives_way_to_a_reader_that_is_behind_and_to_nobody_else() {
+    fn the_writer_is_as_fast_as_a_reader_that_is_behind() {
+        const MILLISECOND: Duration = Duration::from_millis(1);
         let (writer, tail) = Tail::new();
-        writer.push((1..=3_000).map(|position| entry(position, 1)).collect(), 3_000);
-        assert_eq!(writer.giving_way(), Duration::ZERO, "nobody reads");
-        assert!(tail.take_after(0, 100).is_some());
-        let behind = writer.giving_way();
-        assert!(behind > Duration::ZERO);
-        writer.push((3_001..=20_000).map(|position| entry(position, 1)).collect(), 20_000);
-        let far_behind = writer.giving_way();
-        assert!(far_behind > behind && far_behind <= Duration::from_millis(16), "{far_behind:?}");
-        assert!(tail.take_after(19_000, 10).is_some());
-        assert_eq!(writer.giving_way(), Duration::ZERO, "less is left than may wait");
+        let mut now = Instant::now();
+        let mut head = 0;
+        let mut write = |now: Instant| {
+            let pause = writer.giving_way_at(now);
+            writer.push((head + 1..=head + 100).map(|position| entry(position, 1)).collect(), head + 100);
+            head += 100;
+            pause
+        };
+        for _ in 0..30 {
+            assert_eq!(write(now), Duration::ZERO, "nobody reads");
+        }
+        // A reader who takes a tenth of a millisecond for an event.
+        let mut read = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..20 {
+            let taken = tail.take_at(now, read, 500).unwrap();
+            read += i64::try_from(taken.len()).unwrap();
+            let until = now + 50 * MILLISECOND;
+            while now < until {
+                let pause = write(now);
+                pauses.push(pause);
+                now += pause.max(MILLISECOND);
+            }
+        }
+        // It takes ten milliseconds for a batch, and more and more waits until the writer is as slow.
+        let last = pauses.iter().rev().take(10).sum::<Duration>() / 10;
+        assert!(pauses.iter().all(|pause| *pause <= LONGEST));
+        assert!((8 * MILLISECOND..=13 * MILLISECOND).contains(&last), "{last:?}");
+        let far = now + 2 * READS;
+        assert_eq!(write(far), Duration::ZERO, "who has not asked for long is not there");
+    }
+
+    #[test]
+    fn the_writer_does_not_wait_for_a_reader_that_is_not_behind() {
+        let (writer, tail) = Tail::new();
+        let now = Instant::now();
+        for head in 1..=FREE {
+            let head = i64::try_from(head).unwrap();
+            assert_eq!(writer.giving_way_at(now), Duration::ZERO);
+            writer.push(vec![entry(head, 1)], head);
+        }
+        assert!(tail.take_at(now, 0, 10).is_some());
+        assert!(tail.take_at(now + READS, 10, 10).is_some());
+        assert_eq!(writer.giving_way_at(now + READS), Duration::ZERO, "no more waits than may");
     }
 
     proptest! {

@@ -25,7 +25,9 @@ impl Model for Activity {
         statement: &mut Statement,
     ) -> Result<Folded, FoldError> {
         // What surrounds an event is enough: one that cannot be read has happened all the same.
-        let rows: Vec<&Recorded> = batch.told.iter().filter_map(Told::recorded).collect();
+        let mut rows: Vec<&Recorded> = batch.told.iter().filter_map(Told::recorded).collect();
+        // All indexes begin with the tenant: who is written after each other meets the same pages.
+        rows.sort_by_key(|row| row.tenant_id);
         let mut columns = Columns::default();
         let texts = |of: fn(&Recorded) -> &str| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
         let times = |of: fn(&Recorded) -> DateTime<Utc>| rows.iter().map(|row| of(row)).collect::<Vec<_>>();

@@ -323,10 +323,12 @@ impl<R: Row> Changes<R> {
     /// The versions go out once: those that still hold are the rows as they are now. Which parts there are depends
     /// on nothing but whether there is a change, so that few different statements have to be prepared; on what there is
     /// to write as well if the statement is to be `lean`.
-    fn write(self, statement: &mut Statement, lean: bool) -> Result<(), BoxDynError> {
+    fn write(mut self, statement: &mut Statement, lean: bool) -> Result<(), BoxDynError> {
         if self.versions.is_empty() {
             return Ok(());
         }
+        // All indexes begin with the tenant: who is written after each other meets the same pages.
+        self.versions.sort_by(|one, other| one.stored.tenant_id.cmp(&other.stored.tenant_id));
         let (table, versions) = (R::TABLE, R::VERSIONS);
         let stored: Vec<&Stored<R>> = self.versions.iter().map(|version| &*version.stored).collect();
         let mut columns = Columns::default();
