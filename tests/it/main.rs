@@ -19,6 +19,7 @@ mod cluster;
 mod consistency;
 mod contract;
 mod dependencies;
+mod events;
 mod founder;
 mod gathered;
 mod history;

@@ -106,7 +106,7 @@ pub struct Reading {
     shown_from: Option<DateTime<Utc>>,
     limit: u16,
     cursor: Option<String>,
-    /// Only what stands before this position.
+    /// Only what stands before the event at this position, which is one of those.
     pub before: Option<i64>,
 }
 
@@ -260,8 +260,22 @@ impl Reading {
                 sql.push(format_args!(" and {comparison}")).push_bind(bound);
             }
         }
-        if let Some(before) = self.before {
-            sql.push(" and e.position < ").push_bind(before);
+        match (self.before, self.tenant) {
+            // By the order in which the activity is read, so that a late page costs no more than an early one.
+            (Some(before), Some(tenant)) => {
+                sql.push(" and a.tenant_position < (select b.tenant_position from events b where b.position = ");
+                sql.push_bind(before).push(" and b.tenant_id = ");
+                if self.platform {
+                    sql.push_bind(tenant.to_string());
+                } else {
+                    sql.push("scope.tenant_id");
+                }
+                sql.push(")");
+            }
+            (Some(before), None) => {
+                sql.push(" and e.position < ").push_bind(before);
+            }
+            (None, _) => {}
         }
         // Within a tenant both orders are the same; the activity has the one, the log both.
         let order = if self.tenant.is_some() { "a.tenant_position" } else { "e.position" };
