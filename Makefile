@@ -11,6 +11,7 @@ test:   ## all tests, on a database of their own
 
 check:  ## what CI runs
 	cargo fmt --check
+	cargo fmt --check --manifest-path benches/others/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory test
 	scripts/check-dependencies
@@ -18,13 +19,16 @@ check:  ## what CI runs
 
 bench:  ## measure beside the peers of the same run
 	@scripts/ensure-postgres DEVHUB_BENCH_DATABASE_URL
+	@scripts/build-bench-others
 	cargo bench --locked --bench peers
 	cargo bench --locked --bench throughput
 	cargo bench --locked --bench legacy
 
 bench-quick:  ## the shape of it in two minutes; writes nothing
 	@scripts/ensure-postgres DEVHUB_BENCH_DATABASE_URL
+	@scripts/build-bench-others
 	cargo bench --locked --bench peers -- quick
 
 fmt:    ## lay out the sources
 	cargo fmt
+	cargo fmt --manifest-path benches/others/Cargo.toml

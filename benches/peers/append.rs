@@ -1,6 +1,7 @@
 //! Commands that append, with everything on: tenants, both positions, numbers, the chain, metadata, row-level security,
 //! and every projection running.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use devhub::event_store::{Actor, AppendError, Cell, Context, Database, TenantSco
 use serde_json::json;
 
 use crate::figures::{Better, Figures};
+use crate::others::Others;
 use crate::writers::{self, Reached};
 use crate::{Size, checkpoint, machine, stock};
 
@@ -143,7 +145,7 @@ pub async fn settle(app: &App) {
     }
 }
 
-pub async fn round(url: &str, size: Size, figures: &mut Figures) {
+pub async fn round(url: &str, size: Size, others: Option<&Others>, folder: &Path, figures: &mut Figures) {
     let Size { time, .. } = size;
     let single = machine::single_rows(url, 64, time);
     let single_1 = machine::single_rows(url, 1, time);
@@ -153,6 +155,18 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
     let stock_64 = stock::create(url, 64, time).await;
     let stock_1 = stock::create(url, 1, time).await;
     checkpoint(url).await;
+    let mut peers = Vec::new();
+    if let Some(others) = others {
+        for count in [1, 64] {
+            peers.push(("es-entity", count, others.es_entity(url, count, time).await));
+        }
+        checkpoint(url).await;
+        let log = folder.join("umadb").join(new_event_id(Clock::system().now()).to_string());
+        let umadb = others.umadb(&log).await;
+        for count in [1, 64] {
+            peers.push(("UmaDB", count, umadb.create(count, time).await));
+        }
+    }
 
     let engine = Engine::start(url).await;
     let app = Arc::new(engine.app.clone());
@@ -170,6 +184,9 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
     let later_lag_64 = lag();
     let ours_256 = create(256).await;
     settle(&app).await;
+    checkpoint(url).await;
+    let bare = machine::rows_of_leads(url).await;
+    checkpoint(url).await;
 
     let mut grown = Vec::new();
     for interactions in GROWN {
@@ -194,8 +211,23 @@ pub async fn round(url: &str, size: Size, figures: &mut Figures) {
     figures.note("pgbench, one row an insert, 1 client", "rows/s", single_1);
     figures.note("pgbench, one row an insert, 64 clients", "rows/s", single);
     figures.note("100 rows an insert (unnest), 4 writers", "rows/s", hundreds);
+    figures.note("what is stored of captured leads, inserted bare, 2 sessions", "leads/s", bare);
     figures.note("stock, new streams, 64 writers, p50", "ms", stock_64.p50());
     figures.note("new streams, 64 writers, p50", "ms", ours_64.p50());
+    for (peer, count, reached) in peers {
+        let (ours, writers) = if count == 1 { (&ours_1, "1 writer") } else { (&ours_64, "64 writers") };
+        let figure = format!("new streams, {writers}");
+        let against = format!("{peer}, {writers}");
+        figures.compare(&figure, "commands/s", rate(ours), &against, reached.per_second, Better::AtLeast(1.0));
+        figures.compare(
+            &format!("{figure}, p99"),
+            "ms",
+            ours.p99(),
+            &format!("{against}, p99"),
+            reached.p99,
+            Better::AtMost(1.0),
+        );
+    }
     let mut compare = |figure, unit, value, against, peer, goal| {
         figures.compare(figure, unit, value, against, peer, goal);
     };

@@ -56,6 +56,56 @@ pub async fn hundreds(url: &str, time: Duration) -> f64 {
     per_second * ROWS as f64
 }
 
+/// Leads a second whose rows and index entries, all that is stored of a captured one, two sessions insert at once from
+/// tables that have them ready, a statement a table: what PostgreSQL does at best if nothing is decided, sent,
+/// chained, or committed one after the other.
+pub async fn rows_of_leads(url: &str) -> f64 {
+    const LEADS: i64 = 20_000;
+    const SESSIONS: i64 = 2;
+    let mut admin = PgConnection::connect(url).await.unwrap();
+    sqlx::query("create schema bare").execute(&mut admin).await.unwrap();
+    let mut inserts: Vec<Vec<String>> = vec![Vec::new(); SESSIONS as usize];
+    for table in ["events", "activity", "leads", "lead_versions"] {
+        let columns: String = sqlx::query_scalar(
+            "select string_agg(quote_ident(a.attname), ', ' order by a.attnum) from pg_attribute a
+             where a.attrelid = ('cell_000.' || $1)::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''",
+        )
+        .bind(table)
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+        for session in 0..SESSIONS {
+            let ready = format!("bare.{table}_{session}");
+            let sql = format!(
+                "create table {ready} as select {columns} from cell_000.{table}
+                 where position % {SESSIONS} = {session} and position in (
+                     select position from cell_000.events where event_type = 'LeadCaptured' order by position limit {LEADS}
+                 ) order by position",
+            );
+            sqlx::query(&sql).execute(&mut admin).await.unwrap();
+            inserts[session as usize].push(format!("insert into bare.{table} ({columns}) select * from {ready}"));
+        }
+        let sql = format!("create table bare.{table} (like cell_000.{table} including all)");
+        sqlx::query(&sql).execute(&mut admin).await.unwrap();
+    }
+    let mut sessions = Vec::new();
+    for inserts in inserts {
+        sessions.push((PgConnection::connect(url).await.unwrap(), inserts));
+    }
+    let begun = Instant::now();
+    let inserting = sessions.into_iter().map(|(mut session, inserts)| async move {
+        let mut rows = 0;
+        for insert in inserts {
+            rows = sqlx::query(&insert).execute(&mut session).await.unwrap().rows_affected();
+        }
+        rows
+    });
+    let leads: u64 = futures::future::join_all(inserting).await.into_iter().sum();
+    let elapsed = begun.elapsed();
+    sqlx::query("drop schema bare cascade").execute(&mut admin).await.unwrap();
+    leads as f64 / elapsed.as_secs_f64()
+}
+
 /// Events a second that leave the log when what a projection needs of them is copied out.
 pub async fn copy_out(url: &str) -> f64 {
     use futures::TryStreamExt as _;

@@ -31,6 +31,7 @@ mod bare_server;
 mod figures;
 mod http;
 mod machine;
+mod others;
 mod projecting;
 mod stock;
 mod writers;
@@ -42,6 +43,7 @@ use devhub::postgres::{Installation, Options, PrivateCluster};
 use sqlx::{Connection, PgConnection};
 
 use figures::Figures;
+use others::Others;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +95,7 @@ async fn run(size: Size, only: &[&str]) -> (Figures, String) {
     let folder = std::env::temp_dir().join(format!("devhub-bench-peers-{}", std::process::id()));
     let installation = Installation::find().unwrap();
     let cluster = PrivateCluster::start(&folder, &installation, &Options::default()).await.unwrap();
+    let others = Others::find();
     let mut figures = Figures::default();
     let made_with = made_with(&cluster, size).await;
     let wanted = |part: &str| only.is_empty() || only.contains(&part);
@@ -100,7 +103,7 @@ async fn run(size: Size, only: &[&str]) -> (Figures, String) {
         eprintln!("round {number} of {}", size.rounds);
         if wanted("append") {
             let url = database(&cluster, &format!("append_{number}")).await;
-            append::round(&url, size, &mut figures).await;
+            append::round(&url, size, others.as_ref(), &folder, &mut figures).await;
         }
         if wanted("project") {
             let url = database(&cluster, &format!("project_{number}")).await;
@@ -128,12 +131,14 @@ async fn made_with(cluster: &PrivateCluster, size: Size) -> String {
     .fetch_one(&mut admin)
     .await
     .unwrap();
-    let lock = include_str!("../../Cargo.lock");
-    let version = |name: &str| {
+    let version = |lock: &str, name: &str| {
         let (_, entry) = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap();
         format!("{name} {}", entry.split_once('"').unwrap().0)
     };
-    let crates = ["cqrs-es", "postgres-es", "sqlx", "axum", "tokio"].map(version).join(", ");
+    let ours = ["cqrs-es", "postgres-es", "sqlx", "axum", "tokio"];
+    let ours = ours.map(|name| version(include_str!("../../Cargo.lock"), name));
+    let others = ["umadb-server", "es-entity"].map(|name| version(others::LOCK, name));
+    let crates = [&ours[..], &others[..]].concat().join(", ");
     let (cores, rounds) = (std::thread::available_parallelism().unwrap(), size.rounds);
     format!(
         "Measured on {cores} cores in {rounds} rounds of {} s a measurement, with PostgreSQL {server} ({settings}), {crates}.",
