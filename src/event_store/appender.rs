@@ -229,8 +229,8 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut waiting = Waiting::default();
-        // Whether the last batch was of several commands.
-        let mut company = false;
+        // Whether the last batch was of several commands, and whether it came in bulk.
+        let (mut company, mut in_bulk) = (false, false);
         loop {
             if waiting.is_empty() {
                 match jobs.recv().await {
@@ -238,7 +238,7 @@ impl Writer {
                     None => return,
                 }
             }
-            let pause = self.written.giving_way();
+            let pause = self.written.giving_way(in_bulk);
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -254,6 +254,7 @@ impl Writer {
             let batch = waiting.take();
             metrics::histogram!("appender_batch_commands").record(batch.len() as f64);
             company = batch.len() > 1;
+            in_bulk = batch.iter().any(Job::in_bulk);
             self.write(batch).await;
         }
     }

@@ -20,6 +20,9 @@ const BYTES: usize = 8 << 20;
 const FREE: usize = 1_024;
 /// The longest that the writer waits before a batch.
 const LONGEST: Duration = Duration::from_millis(50);
+/// The same if the batch before came in bulk: its batches are full without waiting, and a reader who is far behind takes
+/// more at once.
+const LONGEST_IN_BULK: Duration = Duration::from_millis(16);
 /// A reader who has not asked for so long is not there.
 const READS: Duration = Duration::from_secs(2);
 
@@ -106,14 +109,14 @@ impl TailWriter {
     /// How long the writer should wait before the next batch, so that it does not run away from the reader: what the
     /// reader takes for the batch before, more the more waits to be read, less the time that has passed since it was
     /// begun. Not at all if little waits or nobody reads.
-    pub(super) fn giving_way(&self) -> Duration {
-        self.giving_way_at(Instant::now())
+    pub(super) fn giving_way(&self, in_bulk: bool) -> Duration {
+        self.giving_way_at(Instant::now(), if in_bulk { LONGEST_IN_BULK } else { LONGEST })
     }
 
-    fn giving_way_at(&self, now: Instant) -> Duration {
+    fn giving_way_at(&self, now: Instant, longest: Duration) -> Duration {
         let mut kept = lock(&self.kept);
         let waiting = kept.entries.len();
-        let pause = kept.pace.pause(now, waiting);
+        let pause = kept.pace.pause(now, waiting).min(longest);
         kept.pace.begun = Some(now + pause);
         pause
     }
@@ -158,8 +161,8 @@ impl Pace {
         // As fast as the reader if half as much again waits as may.
         let more = 0.2 * (waiting - FREE) as f64 / FREE as f64;
         let cycle = self.written as f64 * per_event * (0.9 + more);
-        let cycle = Duration::try_from_secs_f64(cycle).unwrap_or(LONGEST);
-        cycle.saturating_sub(now.duration_since(begun)).min(LONGEST)
+        let cycle = Duration::try_from_secs_f64(cycle).unwrap_or_default();
+        cycle.saturating_sub(now.duration_since(begun))
     }
 }
 
@@ -230,7 +233,7 @@ mod tests {
         let mut now = Instant::now();
         let mut head = 0;
         let mut write = |now: Instant| {
-            let pause = writer.giving_way_at(now);
+            let pause = writer.giving_way_at(now, LONGEST);
             writer.push((head + 1..=head + 100).map(|position| entry(position, 1)).collect(), head + 100);
             head += 100;
             pause
@@ -265,12 +268,12 @@ mod tests {
         let now = Instant::now();
         for head in 1..=FREE {
             let head = i64::try_from(head).unwrap();
-            assert_eq!(writer.giving_way_at(now), Duration::ZERO);
+            assert_eq!(writer.giving_way_at(now, LONGEST), Duration::ZERO);
             writer.push(vec![entry(head, 1)], head);
         }
         assert!(tail.take_at(now, 0, 10).is_some());
         assert!(tail.take_at(now + READS, 10, 10).is_some());
-        assert_eq!(writer.giving_way_at(now + READS), Duration::ZERO, "no more waits than may");
+        assert_eq!(writer.giving_way_at(now + READS, LONGEST), Duration::ZERO, "no more waits than may");
     }
 
     proptest! {
