@@ -23,6 +23,8 @@ const LONGEST: Duration = Duration::from_millis(50);
 /// The same if the batch before came in bulk: its batches are full without waiting, and a reader who is far behind takes
 /// more at once.
 const LONGEST_IN_BULK: Duration = Duration::from_millis(16);
+/// What an event is taken to take the reader, in seconds, before that is known.
+const AT_FIRST: f64 = 0.0001;
 /// A reader who has not asked for so long is not there.
 const READS: Duration = Duration::from_secs(2);
 
@@ -50,10 +52,10 @@ struct Kept {
 /// How fast events are read, and how fast they are written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pace {
-    /// When somebody asked for events last.
-    asked: Option<Instant>,
-    /// How many were had then, if more were left: whoever asks again has dealt with them.
-    had: usize,
+    /// When somebody asked for events last, and after which position.
+    asked: Option<(Instant, i64)>,
+    /// Whether more were there then than were had: whoever asks again has done nothing else meanwhile.
+    behind: bool,
     /// What an event takes the reader, in seconds, of late.
     per_event: Option<f64>,
     /// When the last batch was begun, and how many events it had.
@@ -89,15 +91,13 @@ impl Tail {
 
     fn take_at(&self, now: Instant, position: i64, most: usize) -> Option<Vec<Entry>> {
         let mut kept = lock(&self.kept);
-        kept.pace.asks(now);
+        kept.pace.asks(now, position);
         let passed = kept.entries.iter().take_while(|entry| entry.recorded.position <= position).count();
         kept.take(passed);
-        if kept.entries.front()?.recorded.position != position + 1 {
-            return None;
-        }
-        let taken = kept.take(most);
-        kept.pace.had = if kept.entries.is_empty() { 0 } else { taken.len() };
-        Some(taken)
+        let follows = kept.entries.front().is_some_and(|entry| entry.recorded.position == position + 1);
+        let taken = follows.then(|| kept.take(most));
+        kept.pace.behind = !kept.entries.is_empty();
+        taken
     }
 }
 
@@ -144,20 +144,21 @@ impl TailWriter {
 }
 
 impl Pace {
-    /// Somebody asks for events, and has dealt with those that were had before.
-    fn asks(&mut self, now: Instant) {
-        if let (Some(asked), true) = (self.asked, self.had > 0) {
-            let per_event = now.duration_since(asked).as_secs_f64() / self.had as f64;
+    /// Somebody asks for events after a position, and has dealt with those before it, wherever they came from.
+    fn asks(&mut self, now: Instant, position: i64) {
+        if let (Some((asked, from)), true) = (self.asked, self.behind)
+            && position > from
+        {
+            let per_event = now.duration_since(asked).as_secs_f64() / (position - from) as f64;
             self.per_event = Some(self.per_event.map_or(per_event, |before| (3.0 * before + per_event) / 4.0));
         }
-        (self.asked, self.had) = (Some(now), 0);
+        self.asked = Some((now, position));
     }
 
     fn pause(&self, now: Instant, waiting: usize) -> Duration {
-        let reads = self.asked.is_some_and(|asked| now.duration_since(asked) <= READS);
-        let (Some(begun), Some(per_event), true) = (self.begun, self.per_event, reads && waiting > FREE) else {
-            return Duration::ZERO;
-        };
+        let reads = self.asked.is_some_and(|(asked, _)| now.duration_since(asked) <= READS);
+        let (Some(begun), true) = (self.begun, reads && waiting > FREE) else { return Duration::ZERO };
+        let per_event = self.per_event.unwrap_or(AT_FIRST);
         // As fast as the reader if half as much again waits as may.
         let more = 0.2 * (waiting - FREE) as f64 / FREE as f64;
         let cycle = self.written as f64 * per_event * (0.9 + more);
@@ -241,23 +242,23 @@ mod tests {
         for _ in 0..30 {
             assert_eq!(write(now), Duration::ZERO, "nobody reads");
         }
-        // A reader who takes a tenth of a millisecond for an event.
+        // A reader who takes a fifth of a millisecond for an event.
         let mut read = 0;
         let mut pauses = Vec::new();
-        for _ in 0..20 {
-            let taken = tail.take_at(now, read, 500).unwrap();
+        let begun = now;
+        for round in 1..=60 {
+            let taken = tail.take_at(now, read, 250).unwrap();
             read += i64::try_from(taken.len()).unwrap();
-            let until = now + 50 * MILLISECOND;
-            while now < until {
+            while now < begun + round * 50 * MILLISECOND {
                 let pause = write(now);
                 pauses.push(pause);
                 now += pause.max(MILLISECOND);
             }
         }
-        // It takes ten milliseconds for a batch, and more and more waits until the writer is as slow.
+        // It takes twenty milliseconds for a batch, and so does the writer once that is known.
         let last = pauses.iter().rev().take(10).sum::<Duration>() / 10;
         assert!(pauses.iter().all(|pause| *pause <= LONGEST));
-        assert!((8 * MILLISECOND..=13 * MILLISECOND).contains(&last), "{last:?}");
+        assert!((17 * MILLISECOND..=25 * MILLISECOND).contains(&last), "{last:?}");
         let far = now + 2 * READS;
         assert_eq!(write(far), Duration::ZERO, "who has not asked for long is not there");
     }
