@@ -26,6 +26,12 @@ const SMALL: i64 = 10_000;
 /// How deep the deep page is.
 const DEEP: usize = 1_000;
 
+/// Where a server can listen.
+pub fn free_address() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().to_string()
+}
+
 /// A process that ends with this.
 struct Server {
     child: Child,
@@ -42,10 +48,7 @@ impl Drop for Server {
 impl Server {
     /// `devhub serve` until it answers, and how long that took.
     async fn devhub(url: &str, folder: &Path) -> (Self, Duration) {
-        let address = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().to_string()
-        };
+        let address = free_address();
         let begun = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_devhub"))
             .arg("serve")

@@ -1,11 +1,12 @@
 //! Peers that are a program of their own (`benches/others`), so that DevHub is not built with what they are built with.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::http::free_address;
 
 /// What else is in its lock file.
 pub const LOCK: &str = include_str!("../others/Cargo.lock");
@@ -48,16 +49,9 @@ impl Others {
     /// UmaDB with a log of its own in `folder`.
     pub async fn umadb(&self, folder: &Path) -> UmaDb<'_> {
         std::fs::create_dir_all(folder).unwrap();
-        let mut child = Command::new(&self.0)
-            .arg("umadb-server")
-            .arg(folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut address).unwrap();
-        let address = address.trim().to_owned();
+        let address = free_address();
+        let mut child =
+            Command::new(&self.0).arg("umadb-server").arg(folder).arg(&address).stdout(Stdio::null()).spawn().unwrap();
         while tokio::net::TcpStream::connect(&address).await.is_err() {
             assert!(child.try_wait().unwrap().is_none(), "UmaDB ended instead of answering");
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -32,7 +32,8 @@ fn is_simple(value: &Value) -> bool {
         Value::Null | Value::Bool(_) | Value::String(_) => true,
         Value::Number(number) => is_exact(number),
         Value::Array(elements) => elements.iter().all(is_simple),
-        // In ASCII, the order of bytes is that of UTF-16.
+        // In ASCII, the order of bytes is that of UTF-16. Members are in that order unless some other crate of the build
+        // asks serde_json to keep them as they came.
         Value::Object(members) => {
             members.keys().is_sorted() && members.iter().all(|(name, value)| name.is_ascii() && is_simple(value))
         }

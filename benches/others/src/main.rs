@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! devhub-bench-others umadb ADDRESS WRITERS MILLISECONDS     # of the server at that address
-//! devhub-bench-others umadb-server FOLDER                    # that server; prints its address, serves until killed
+//! devhub-bench-others umadb-server FOLDER ADDRESS            # that server; serves until killed
 //! devhub-bench-others es-entity DATABASE_URL WRITERS MILLISECONDS
 //! ```
 //!
@@ -32,12 +32,12 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let reached = match arguments[..] {
-        ["umadb-server", folder] => return umadb::serve(folder).await,
+        ["umadb-server", folder, address] => return umadb::serve(folder, address).await,
         ["umadb", address, writers, time] => umadb::create(address, number(writers), milliseconds(time)).await,
         ["es-entity", url, writers, time] => es_entity_peer::create(url, number(writers), milliseconds(time)).await,
         _ => {
             eprintln!(
-                "usage: umadb ADDRESS WRITERS MILLISECONDS | umadb-server FOLDER | es-entity URL WRITERS MILLISECONDS"
+                "usage: umadb ADDRESS WRITERS MILLISECONDS | umadb-server FOLDER ADDRESS | es-entity URL WRITERS MILLISECONDS"
             );
             std::process::exit(2);
         }

@@ -13,16 +13,11 @@ use crate::writers::{self, Reached};
 /// Clients that the writers share: one connection is not to be what is measured.
 const CLIENTS: usize = 4;
 
-/// Serves until it is killed; its address is the first line that is written to the standard error.
-pub async fn serve(folder: &str) {
-    let address = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        free.local_addr().expect("an address").to_string()
-    };
-    eprintln!("{address}");
+/// Serves until it is killed.
+pub async fn serve(folder: &str, address: &str) {
     let (_until_killed, shutdown) = oneshot::channel();
     let storage = StorageOptions::default().db_path(folder);
-    let options = ServerOptions { listen_addr: address, tls: None, api_key: None, storage };
+    let options = ServerOptions { listen_addr: address.to_owned(), tls: None, api_key: None, storage };
     start_server_with_options(options, shutdown).await.expect("a server");
 }
 
