@@ -17,9 +17,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hyper::{Method, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -85,15 +86,34 @@ pub struct LoadReport {
 
 /// One of the businesses.
 struct Business {
-    email: String,
-    password: String,
-    token: SecretString,
+    session: Mutex<SignedIn>,
     leads: Vec<String>,
+}
+
+impl Business {
+    /// The token that its connections act with.
+    async fn token(&self) -> SecretString {
+        self.session.lock().await.access_token.clone()
+    }
+
+    /// The token that comes after one that is good no longer: the session goes on, once for all connections.
+    ///
+    /// # Errors
+    /// [`CallError`], if the session does not go on.
+    async fn token_after(&self, expired: &SecretString, client: &mut Client) -> Result<SecretString, CallError> {
+        let mut session = self.session.lock().await;
+        if session.access_token.expose_secret() == expired.expose_secret() {
+            let refresh = json!({"refresh_token": session.refresh_token.expose_secret()});
+            *session = client.expect(Method::POST, "/api/auth/refresh", Some(&refresh)).await?;
+        }
+        Ok(session.access_token.clone())
+    }
 }
 
 #[derive(Deserialize)]
 struct SignedIn {
     access_token: SecretString,
+    refresh_token: SecretString,
 }
 
 #[derive(Deserialize)]
@@ -195,20 +215,16 @@ async fn register(address: String, name: String, leads: usize, bar: ProgressBar)
         "owner": {"email": email, "full_name": "Ada Lovelace", "password": password},
     });
     client.expect::<Value>(Method::POST, "/api/auth/register-business", Some(&business)).await?;
-    let token = sign_in(&mut client, &email, &password).await?;
-    client.act_with(token.clone());
+    let login = json!({"email": email, "password": password});
+    let session: SignedIn = client.expect(Method::POST, "/api/auth/login", Some(&login)).await?;
+    client.act_with(session.access_token.clone());
     bar.inc(1);
     let mut ids = Vec::with_capacity(leads);
     for number in 0..leads {
         ids.push(client.expect::<Created>(Method::POST, "/api/leads", Some(&lead(number as u64))).await?.id);
         bar.inc(1);
     }
-    Ok(Business { email, password, token, leads: ids })
-}
-
-async fn sign_in(client: &mut Client, email: &str, password: &str) -> Result<SecretString, CallError> {
-    let login = json!({"email": email, "password": password});
-    Ok(client.expect::<SignedIn>(Method::POST, "/api/auth/login", Some(&login)).await?.access_token)
+    Ok(Business { session: Mutex::new(session), leads: ids })
 }
 
 fn lead(number: u64) -> Value {
@@ -229,7 +245,8 @@ async fn work(
 ) -> Tallies {
     let Some(business) = businesses.get(number % businesses.len().max(1)) else { return tallies };
     let mut client = Client::new(&plan.address);
-    client.act_with(business.token.clone());
+    let mut token = business.token().await;
+    client.act_with(token.clone());
     // Each begins elsewhere in the same order.
     let mut step = u64::try_from(number).unwrap_or(0) * 7_919;
     while Instant::now() < until {
@@ -237,19 +254,20 @@ async fn work(
         let action = plan.mix.at(step);
         let (method, path, body) = request(action, step, &business.leads);
         let asked = Instant::now();
-        let answered = client.call(method, &path, body.as_ref()).await;
+        let mut answered = client.call(method.clone(), &path, body.as_ref()).await;
+        if matches!(&answered, Ok(answer) if answer.status == StatusCode::UNAUTHORIZED)
+            && let Ok(next) = business.token_after(&token, &mut client).await
+        {
+            // As a program does whose token has expired. Whoever waits for the answer waits for this as well.
+            token = next;
+            client.act_with(token.clone());
+            answered = client.call(method, &path, body.as_ref()).await;
+        }
         let took = asked.elapsed();
         let Some(tally) = tallies.get_mut(&action) else { continue };
         match answered {
             Ok(answer) if answer.status.is_success() => tally.answered(took),
-            Ok(answer) => {
-                tally.refused(answer.status.as_u16());
-                if answer.status == StatusCode::UNAUTHORIZED
-                    && let Ok(token) = sign_in(&mut client, &business.email, &business.password).await
-                {
-                    client.act_with(token);
-                }
-            }
+            Ok(answer) => tally.refused(answer.status.as_u16()),
             Err(_) => {
                 tally.refused(0);
                 tokio::time::sleep(Duration::from_millis(100)).await;

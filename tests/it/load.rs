@@ -50,6 +50,32 @@ async fn every_kind_of_request_of_every_business_is_answered() {
 }
 
 #[tokio::test]
+async fn a_load_that_outlives_its_tokens_goes_on() {
+    let world = World::start().await;
+    let plan = Plan {
+        address: address(&world).await,
+        connections: 4,
+        time: Duration::from_secs(2),
+        mix: "read=1,command=1".parse().unwrap(),
+        tenants: 2,
+        leads: 3,
+    };
+    let mut head = world.app.store.head();
+    let begun = *head.borrow();
+    let later = async {
+        // The businesses are there with their leads, and everybody is at it.
+        head.wait_for(|position| *position > begun + 40).await.unwrap();
+        world.clock.advance(Duration::from_secs(16 * 60));
+        world.app.head()
+    };
+    let (report, then) = tokio::join!(load::run(&plan, false), later);
+    for line in &report.unwrap().actions {
+        assert!(line.requests > 0 && line.refused.is_empty(), "{line:?}");
+    }
+    assert!(world.app.head() > then, "nothing was written after the tokens had expired");
+}
+
+#[tokio::test]
 async fn a_server_that_refuses_is_told_by_its_answer() {
     let world = World::start().await;
     let mut client = Client::new(&address(&world).await);
