@@ -30,7 +30,7 @@ use crate::clock::{Clock, new_event_id};
 use crate::event_store::Cell;
 use crate::event_store::reader::{Selection, Whose};
 use abreast::run_abreast;
-use leftovers::{clean, lock};
+use leftovers::{clean, lock, unlock};
 use tables::Place;
 
 /// How often a rebuild writes down how far it is.
@@ -196,6 +196,7 @@ impl Rebuild {
                     held_milliseconds: milliseconds(held),
                 };
                 self.leave_nothing().await;
+                self.let_go().await;
                 tracing::info!(
                     projection = rebuilt.projection,
                     position,
@@ -212,6 +213,7 @@ impl Rebuild {
                 self.leave_nothing().await;
                 self.tell(State::Failed).await?;
                 watch(&self.record);
+                self.let_go().await;
                 Err(error)
             }
         }
@@ -230,6 +232,15 @@ impl Rebuild {
         };
         if let Err(error) = left.await {
             tracing::warn!(%error, "tables of a rebuild were left behind: {error}");
+        }
+    }
+
+    /// Gives the lock back. It ends with the session as well, but when the server notices that is its own affair, and the
+    /// next rebuild may be about to begin.
+    async fn let_go(mut self) {
+        let unlocked = async { unlock(self.output.connection().await?, &self.cell, &self.projection).await };
+        if let Err(error) = unlocked.await {
+            tracing::debug!(%error, "the lock of a rebuild ends with its session: {error}");
         }
     }
 

@@ -64,7 +64,7 @@ pub(super) async fn lock(owner: &mut PgConnection, cell: &Cell, projection: &Rep
         .await
 }
 
-async fn unlock(owner: &mut PgConnection, cell: &Cell, projection: &Replayable) -> sqlx::Result<bool> {
+pub(super) async fn unlock(owner: &mut PgConnection, cell: &Cell, projection: &Replayable) -> sqlx::Result<bool> {
     sqlx::query_scalar("select pg_advisory_unlock(hashtextextended($1, 0))")
         .bind(lock_name(cell, projection))
         .fetch_one(owner)
