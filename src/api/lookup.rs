@@ -1,6 +1,8 @@
 //! Single records by their ids: read in one statement for all who want one of the same business and kind at the time.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::ptr;
 use std::sync::Arc;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
@@ -12,31 +14,39 @@ use crate::aggregates::ids::TenantId;
 use crate::event_store::TenantScope;
 use crate::gather::Question;
 
-/// Whose records, and of which kind.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Whose records, and of which kind: those of a list, the ones that were taken away included.
+#[derive(Debug, Clone, Copy)]
 pub struct Lookup {
     tenant: TenantId,
-    table: &'static str,
-    owner: &'static str,
-    members: &'static str,
-    deleted: &'static str,
+    list: &'static ListSpec,
 }
 
 impl Lookup {
-    /// The records of a list, those that were taken away included.
+    /// The records of a list, which has to name their columns.
     #[must_use]
-    pub fn new(scope: TenantScope, list: &ListSpec) -> Self {
-        Self {
-            tenant: scope.tenant(),
-            table: list.table,
-            owner: list.owner.unwrap_or("null::text"),
-            members: list.members.unwrap_or("'{}'::text[]"),
-            deleted: if list.hides_deleted { "deleted_at is not null" } else { "false" },
-        }
+    pub fn new(scope: TenantScope, list: &'static ListSpec) -> Self {
+        Self { tenant: scope.tenant(), list }
     }
 }
 
-/// Reads records: their columns, and `record_owner`, `record_members`, `record_deleted`, `owner_department`.
+/// The same list is the same place in the program: every request compares it, and its texts are many.
+impl PartialEq for Lookup {
+    fn eq(&self, other: &Self) -> bool {
+        self.tenant == other.tenant && ptr::eq(self.list, other.list)
+    }
+}
+
+impl Eq for Lookup {}
+
+impl Hash for Lookup {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.tenant.hash(state);
+        ptr::hash(self.list, state);
+    }
+}
+
+/// Reads records: the columns of their list in its order, and then `record_owner`, `record_members`, `record_deleted` and
+/// `owner_department`.
 pub struct Records {
     options: PgConnectOptions,
 }
@@ -65,14 +75,19 @@ impl Question for Records {
         lookup: &Lookup,
         ids: &[String],
     ) -> sqlx::Result<Vec<Option<Arc<PgRow>>>> {
-        let Lookup { tenant, table, owner, members, deleted } = lookup;
+        let Lookup { tenant, list } = lookup;
+        let columns = list.columns.concat().join(", ");
+        let table = list.table;
+        let owner = list.owner.unwrap_or("null::text");
+        let members = list.members.unwrap_or("'{}'::text[]");
+        let deleted = if list.hides_deleted { "deleted_at is not null" } else { "false" };
         // The tenant is named to row-level security in the statement itself, and `offset 0` keeps the planner from
         // looking anything up before that.
         let statement = format!(
             "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
              select t.*, u.department as owner_department
              from scope cross join unnest($2::text[]) asked (id) cross join lateral (
-                 select *, {owner} as record_owner, {members} as record_members, {deleted} as record_deleted
+                 select {columns}, {owner} as record_owner, {members} as record_members, {deleted} as record_deleted
                  from {table} where tenant_id = scope.tenant_id and id = asked.id offset 0
              ) t
              left join lateral (

@@ -28,7 +28,7 @@ use crate::aggregates::ids::InvalidId;
 use crate::aggregates::permission::{Action, Module, Permission, Scope};
 use crate::aggregates::values::Patch;
 use crate::event_store::TenantScope;
-use crate::projections::row::{COMMON_COLUMNS, Row, Stored};
+use crate::projections::row::{COMMON_COLUMNS, InOrder, Row, Stored};
 
 /// A row as it is shown; most follow from the row alone, some also from what day it is (UTC).
 pub trait View<R>: Serialize + ToSchema {
@@ -104,7 +104,7 @@ pub fn closeness(caller: &Caller, owner: Option<&str>, members: &[String], depar
 pub async fn find_any<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Found<N::Row>, Problem> {
     let reach = caller.require(N::READ)?;
     let row = kept::<N>(app, caller.scope(), id).await?;
-    let stored = Stored::<N::Row>::from_row(&row)?;
+    let InOrder(stored) = InOrder::<N::Row>::from_row(&row)?;
     let owner: Option<&str> = row.try_get("record_owner")?;
     let members: Vec<String> = row.try_get("record_members")?;
     let department: Option<&str> = row.try_get("owner_department")?;
@@ -324,7 +324,7 @@ pub async fn row<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Stored
 /// # Errors
 /// `not_found`.
 pub async fn row_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Stored<N::Row>, Problem> {
-    Ok(Stored::from_row(&*kept::<N>(app, scope, id).await?)?)
+    Ok(InOrder::from_row(&*kept::<N>(app, scope, id).await?)?.0)
 }
 
 /// The same, if it was not taken away.
@@ -333,13 +333,13 @@ pub async fn row_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<
 /// `not_found`.
 pub async fn present_in<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Stored<N::Row>, Problem> {
     let row = kept::<N>(app, scope, id).await?;
-    if row.try_get("record_deleted")? { Err(Problem::not_found()) } else { Ok(Stored::from_row(&*row)?) }
+    if row.try_get("record_deleted")? { Err(Problem::not_found()) } else { Ok(InOrder::from_row(&*row)?.0) }
 }
 
 /// A row as it is kept, with what it takes to say who may see it: read after this was called, together with whatever
 /// else is read of the same kind.
 async fn kept<N: Noun>(app: &App, scope: TenantScope, id: &str) -> Result<Arc<PgRow>, Problem> {
-    let lookup = Lookup::new(scope, &N::LIST);
+    let lookup = Lookup::new(scope, list_spec::<N>());
     app.records.ask(lookup, id.to_owned()).await?.ok_or_else(Problem::not_found)
 }
 
