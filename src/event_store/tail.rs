@@ -16,8 +16,11 @@ use super::reader::Entry;
 const MOST: usize = 4_096;
 /// Bytes of payloads kept at most.
 const BYTES: usize = 8 << 20;
-/// Events that may wait for the reader without the writer giving way.
-const FREE: usize = 1_024;
+/// Events that may wait for the reader without the writer giving way: less than the reader takes at once, so that the
+/// writer goes on evenly while what waits goes up and down by that much.
+const FREE: usize = 256;
+/// Two thirds of how many come to wait when the writer is faster than the reader.
+const LEVEL: usize = 1_024;
 /// The longest that the writer waits before a batch.
 const LONGEST: Duration = Duration::from_millis(50);
 /// The same if the batch before came in bulk: its batches are full without waiting, and a reader who is far behind takes
@@ -159,9 +162,9 @@ impl Pace {
         let reads = self.asked.is_some_and(|(asked, _)| now.duration_since(asked) <= READS);
         let (Some(begun), true) = (self.begun, reads && waiting > FREE) else { return Duration::ZERO };
         let per_event = self.per_event.unwrap_or(AT_FIRST);
-        // As fast as the reader if half as much again waits as may.
-        let more = 0.2 * (waiting - FREE) as f64 / FREE as f64;
-        let cycle = self.written as f64 * per_event * (0.9 + more);
+        // A little faster than the reader below half as much again as the level, a little slower above.
+        let pace = 0.9 + 0.2 * (waiting as f64 / LEVEL as f64 - 1.0);
+        let cycle = self.written as f64 * per_event * pace;
         let cycle = Duration::try_from_secs_f64(cycle).unwrap_or_default();
         cycle.saturating_sub(now.duration_since(begun))
     }
