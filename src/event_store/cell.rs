@@ -177,7 +177,7 @@ impl Database {
                 request: pool("devhub_request", 10, &BY_TENANT),
                 founder: pool("devhub_founder", 4, &[("jit", "off")]),
                 appender: pool("devhub_appender", 4, &BY_KEY),
-                projector: pool("devhub_projector", 4, &BY_KEY),
+                projector: pool("devhub_projector", 5, &BY_KEY),
                 importer: pool("devhub_importer", 8, &AT_LEISURE),
                 sign_in: platform,
                 replayer: pool("devhub_projector", 6, &AT_LEISURE),

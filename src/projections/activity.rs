@@ -18,6 +18,10 @@ impl Model for Activity {
         "activity"
     }
 
+    fn is_beside(&self) -> bool {
+        true
+    }
+
     async fn fold(
         &mut self,
         _: &mut PgConnection,

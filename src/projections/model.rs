@@ -188,6 +188,12 @@ pub trait Model: Send + Sync {
     /// The projection's name.
     fn name(&self) -> &'static str;
 
+    /// Whether it has as much to write of every event as others have of those that they look at: of a large batch, its
+    /// rows are written at the same time as theirs instead of after them.
+    fn is_beside(&self) -> bool {
+        false
+    }
+
     /// Folds a batch and adds what is to be written to the statement, as parts over its one-row relation `ok`.
     /// What the model remembers holds only if that is written.
     ///

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! lease ─► where everybody stands ─► whose turn ─► batch in order ─► fold in memory ─► one statement ─► waiters
+//!                                                                                  └─► large: and one beside it
 //! ```
 //!
 //! The statement writes only if the checkpoints are where this process left them. A process that lost its turn
@@ -70,10 +71,15 @@ const LEASE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 /// How long events that nobody waits for may wait for others: a batch costs much the same however small it is.
 const LINGER: Duration = Duration::from_millis(10);
+/// A batch of so many events is worth a second statement for what is written beside.
+const BESIDE: usize = 256;
 /// The pause after a failure.
 const BACK_OFF: Duration = Duration::from_millis(500);
 /// How often a projection that has stopped is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// A statement on its way, and the connection that it comes back with.
+type Writing = JoinHandle<(sqlx::Result<bool>, PoolConnection<Postgres>)>;
 
 /// Why a round came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +99,11 @@ impl From<sqlx::error::BoxDynError> for RoundError {
     }
 }
 
-/// What a statement does if it is written.
+/// What writes a batch: one statement or, on connections of their own at the same time, one for those projections too that
+/// are [written beside](Model::is_beside) the others. Each moves the checkpoints of its own.
+type Statements = Vec<Statement>;
+
+/// What statements do if they are written.
 struct Step {
     members: Vec<Member>,
     line: Line,
@@ -112,7 +122,7 @@ struct Step {
 
 /// What there is to do.
 enum Prepared {
-    Batch(Box<(Statement, Step)>),
+    Batch(Box<(Statements, Step)>),
     /// There is nothing new.
     Idle,
     /// Another process writes.
@@ -132,8 +142,9 @@ enum Round {
 /// Feeds the read models of one cell.
 pub struct Projector {
     pool: PgPool,
-    /// The one that it works over, as long as that works: whatever the server keeps for a session is warm there.
-    connection: Option<PoolConnection<Postgres>>,
+    /// Those that it works over, the one for the first statement last, as long as they work: whatever the server keeps
+    /// for a session is warm there.
+    connections: Vec<PoolConnection<Postgres>>,
     cell: Arc<str>,
     clock: Clock,
     models: Vec<Box<dyn Model>>,
@@ -151,7 +162,7 @@ pub struct Projector {
     /// Where this process left each projection; what its model remembers holds only there.
     left: HashMap<String, Place>,
     /// The batch after the last one, if it was made ready while that was written.
-    next: Option<Box<(Statement, Step)>>,
+    next: Option<Box<(Statements, Step)>>,
     /// Counts the turns between those who stand at different positions, and between the main line and the lanes.
     turns: (usize, usize),
     /// How many events at once, after the database refused some.
@@ -182,7 +193,7 @@ impl Projector {
         let listener = tokio::spawn(listen(pool.clone(), announcing));
         let projector = Self {
             pool,
-            connection: None,
+            connections: Vec::new(),
             cell,
             clock,
             models,
@@ -312,20 +323,16 @@ impl Projector {
     /// One batch: made ready, unless it is already, and written. If it is full, the next one is made ready meanwhile;
     /// otherwise the next one does better to wait for what is still to come.
     async fn round(&mut self) -> Result<Round, RoundError> {
-        let (statement, mut step) = match self.next_batch().await? {
+        let (statements, mut step) = match self.next_batch().await? {
             Prepared::Batch(batch) => *batch,
             Prepared::Again => return Ok(Round::More),
             Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
         };
-        let mut connection = self.own_connection().await?;
-        let writing = tokio::spawn(async move {
-            let written = write(&mut connection, statement).await;
-            (written, connection)
-        });
+        let writing = self.begin_to_write(statements).await?;
         let next = self.prepare_after(&step).await;
-        let (written, connection) = writing.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))?;
-        self.connection = written.is_ok().then_some(connection);
-        match written {
+        // If a part is written and another is not, then those of the one are ahead of those of the other: all is looked up
+        // again, as if none were.
+        match self.written(writing).await {
             Ok(true) => {}
             Ok(false) => {
                 // Somebody is elsewhere than thought: rebuilt, unparked, or another process's.
@@ -352,6 +359,37 @@ impl Projector {
         Ok(Round::More)
     }
 
+    async fn begin_to_write(&mut self, statements: Statements) -> sqlx::Result<Vec<Writing>> {
+        let mut writing = Vec::with_capacity(statements.len());
+        for statement in statements {
+            let mut connection = self.own_connection().await?;
+            writing.push(tokio::spawn(async move {
+                let written = write(&mut connection, statement).await;
+                (written, connection)
+            }));
+        }
+        Ok(writing)
+    }
+
+    /// Whether all of it is written; the first error, if there is one.
+    async fn written(&mut self, writing: Vec<Writing>) -> sqlx::Result<bool> {
+        let mut outcome = Ok(true);
+        let mut connections = Vec::with_capacity(writing.len());
+        for written in writing {
+            let (written, connection) = written.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))?;
+            if written.is_ok() {
+                connections.push(connection);
+            }
+            outcome = match (outcome, written) {
+                (Ok(all), Ok(this)) => Ok(all && this),
+                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            };
+        }
+        connections.reverse();
+        self.connections.append(&mut connections);
+        outcome
+    }
+
     /// The batch that was made ready ahead, unless that would let somebody wait behind a tenant who has much to read.
     async fn next_batch(&mut self) -> Result<Prepared, RoundError> {
         if let Some(batch) = self.next.take() {
@@ -369,13 +407,15 @@ impl Projector {
     async fn prepare(&mut self) -> Result<Prepared, RoundError> {
         let mut connection = self.own_connection().await?;
         let prepared = self.prepare_over(&mut connection).await;
-        self.connection = prepared.is_ok().then_some(connection);
+        if prepared.is_ok() {
+            self.connections.push(connection);
+        }
         prepared
     }
 
-    /// The connection that it works over; it is put back once it has worked.
+    /// The next connection to work over; it is put back once it has worked.
     async fn own_connection(&mut self) -> sqlx::Result<PoolConnection<Postgres>> {
-        match self.connection.take() {
+        match self.connections.pop() {
             Some(connection) => Ok(connection),
             None => self.pool.acquire().await,
         }
@@ -443,7 +483,7 @@ impl Projector {
 
     /// The batch after one that is being written: everybody will be where that leads, or it will not be written. Only
     /// where nothing else can come in between.
-    async fn prepare_after(&mut self, step: &Step) -> Result<Option<Box<(Statement, Step)>>, RoundError> {
+    async fn prepare_after(&mut self, step: &Step) -> Result<Option<Box<(Statements, Step)>>, RoundError> {
         let Line::Main { to: from, but_for, .. } = &step.line else { return Ok(None) };
         if !step.everybody || !step.full || !but_for.is_empty() || self.careful.is_some() {
             return Ok(None);
@@ -487,14 +527,23 @@ impl Projector {
         let refused = refused.and_then(|poison| Some((entries.first()?.recorded.position, poison)));
         let told: Vec<Told> = entries.into_iter().map(Told::of_entry).collect();
         let now = self.clock.now();
-        let mut statement = step(&members, &line, now)?;
+        let everybody = members.len() == self.models.len();
+        let beside = |member: &Member| self.models.iter().any(|model| model.is_beside() && model.name() == member.name);
+        let (apart, together): (Vec<Member>, Vec<Member>) =
+            members.iter().cloned().partition(|member| everybody && events >= BESIDE && beside(member));
+        let mut parts = Vec::new();
+        for group in [together, apart].into_iter().filter(|group| !group.is_empty()) {
+            let statement = step(&group, &line, now)?;
+            parts.push((group, statement));
+        }
         let (mut parks, mut rows) = (false, Vec::new());
         let awaited = self.known.is_awaited();
         let alike = are_alike(&told);
         for model in &mut self.models {
             let Some(member) = members.iter().find(|member| member.name == model.name()) else { continue };
+            let Some((_, statement)) = parts.iter_mut().find(|(group, _)| group.contains(member)) else { continue };
             let batch = Batch { told: &told, refused, now, awaited, alike };
-            let folded = AssertUnwindSafe(model.fold(connection, batch, &mut statement)).catch_unwind().await;
+            let folded = AssertUnwindSafe(model.fold(connection, batch, statement)).catch_unwind().await;
             match folded.unwrap_or_else(|panic| Err(FoldError::Stopped(panicked(&*panic)))) {
                 Ok(folded) => {
                     parks |= folded.parked > 0;
@@ -506,9 +555,9 @@ impl Projector {
                 }
             }
         }
-        let everybody = members.len() == self.models.len();
         let step = Step { members, line, events, tenants, everybody, full, parks, rows };
-        Ok(Prepared::Batch(Box::new((statement, step))))
+        let statements = parts.into_iter().map(|(_, statement)| statement).collect();
+        Ok(Prepared::Batch(Box::new((statements, step))))
     }
 
     /// A step was written.

@@ -194,6 +194,15 @@ async fn read_models_that_are_far_behind_and_remember_next_to_nothing_come_out_t
     let (projections, _task) = log.projector(models);
     projections.reached(EVENTS, Duration::from_secs(60)).await.unwrap();
     log.assert_counted().await;
+    // Large batches: the activity has transactions of its own, beside those of the leads.
+    let together: i64 = sqlx::query_scalar(
+        "select count(*) from cell_000.lead_versions v
+         join cell_000.activity a on a.tenant_id = v.tenant_id and a.position = v.position where a.xmin = v.xmin",
+    )
+    .fetch_one(&log.pool)
+    .await
+    .unwrap();
+    assert_eq!(together, 0);
 }
 
 #[tokio::test]

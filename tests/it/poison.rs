@@ -200,6 +200,53 @@ async fn a_row_that_the_database_refuses_is_found_among_many_and_set_aside() {
 }
 
 #[tokio::test]
+async fn what_is_written_beside_the_others_stops_alone_and_goes_on_where_it_stopped() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let tenant = tenant_of(&acme);
+    let pool = pool(&world).await;
+    let rule = "alter table cell_000.activity add constraint not_this_one check (subject <> 'LED-123')";
+    sqlx::query(rule).execute(&pool).await.unwrap();
+    let captured = |number| {
+        let stream = lead(tenant, &format!("LED-{number:03}"));
+        told::one(stream, 0, told::captured(world.clock.now(), "Grace"))
+    };
+    let mut outcomes = world.app.store.append_all((0..600).map(captured).collect()).await;
+    let poison = outcomes.remove(123).unwrap().position;
+    let last = outcomes.pop().unwrap().unwrap().position;
+
+    let mut progress = world.app.projections.watch();
+    let stopped = progress.wait_for(|progress| !progress.stopped.is_empty()).await.unwrap().clone();
+    assert_eq!(stopped.stopped.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["activity"]);
+    assert_eq!(stopped.position, poison - 1);
+    let cell = world.app.database.cells().next().unwrap();
+    let lag = async || {
+        let status = devhub::projections::status::status(&cell.founder, &cell.name, &["leads"]).await.unwrap();
+        status[0].lag
+    };
+    while lag().await > 0 {
+        tokio::task::yield_now().await;
+    }
+    let leads: i64 = sqlx::query_scalar("select count(*) from cell_000.leads").fetch_one(&pool).await.unwrap();
+    assert_eq!(leads, 600);
+
+    sqlx::query("alter table cell_000.activity drop constraint not_this_one").execute(&pool).await.unwrap();
+    progress.wait_for(|progress| progress.stopped.is_empty() && progress.position >= last).await.unwrap();
+    // Each event once, whatever was written when.
+    let differences: i64 = sqlx::query_scalar(
+        "select count(*) from cell_000.events e
+         full join cell_000.activity a on a.tenant_id = e.tenant_id and a.tenant_position = e.tenant_position
+         where e.position is distinct from a.position",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(differences, 0);
+    let kept = whole(&pool, "leads", "lead_versions").await;
+    assert_eq!(folded_anew(&world, "leads", "lead_versions").await, kept);
+}
+
+#[tokio::test]
 async fn where_nobody_can_tell_whose_row_it_is_the_projection_stops_and_the_others_go_on() {
     let world = World::start().await;
     let acme = world.business("ACME").await;

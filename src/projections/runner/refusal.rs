@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Prepared, Projector, Round, RoundError, Step, write};
+use super::{Prepared, Projector, Round, RoundError, Step};
 use crate::event_store::reader::{entries_between, entries_of};
 use crate::projections::model::Poison;
 use crate::projections::standing::{Line, Member, stop};
@@ -38,8 +38,9 @@ impl Projector {
             let prepared = self.fold(&mut connection, members, line.clone(), entries, false, poison.as_ref()).await?;
             drop(connection);
             let Prepared::Batch(batch) = prepared else { return Ok(()) };
-            let (statement, step) = *batch;
-            match write(&mut *self.pool.acquire().await?, statement).await {
+            let (statements, step) = *batch;
+            let writing = self.begin_to_write(statements).await?;
+            match self.written(writing).await {
                 Ok(true) => {
                     self.made(&step);
                     return if step.parks { Ok(self.look_at_parked().await?) } else { Ok(()) };
