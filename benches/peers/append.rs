@@ -13,7 +13,7 @@ use devhub::aggregates::lead::{Lead, LeadCommand};
 use devhub::api::App;
 use devhub::api::limits::RateLimits;
 use devhub::clock::{Clock, new_event_id};
-use devhub::event_store::{Actor, AppendError, Cell, Context, Database, TenantScope};
+use devhub::event_store::{self, Actor, AppendError, Cell, Context, Database, TenantScope};
 use serde_json::json;
 
 use crate::figures::{Better, Figures};
@@ -23,6 +23,8 @@ use crate::{Size, checkpoint, machine, stock};
 
 /// Businesses that write.
 const TENANTS: usize = 16;
+/// The argument that makes the bench nothing but writers, on a database that is there: for who profiles them.
+pub const PROFILED: &str = "writers";
 /// How much contact the customers have had that a command is sent to.
 const GROWN: [usize; 3] = [10, 1_000, 10_000];
 /// Writers to grown customers.
@@ -145,6 +147,22 @@ pub async fn settle(app: &App) {
     }
 }
 
+/// So many writers for so long, each capturing leads, and what they came to.
+pub async fn only(url: &str, count: usize, time: Duration) {
+    event_store::migrate(url).await.unwrap();
+    let engine = Engine::start(url).await;
+    let reached = create(&Arc::new(engine.app.clone()), count, time).await;
+    println!("{:.0} commands/s, p50 {:.2} ms, p99 {:.2} ms", reached.per_second, reached.p50(), reached.p99());
+    engine.stop().await;
+}
+
+async fn create(app: &Arc<App>, count: usize, time: Duration) -> Reached {
+    writers::write(count, time, Arc::clone(app), |app, writer, turn| async move {
+        capture(&app, writer, turn).await;
+    })
+    .await
+}
+
 pub async fn round(url: &str, size: Size, others: Option<&Others>, folder: &Path, figures: &mut Figures) {
     let Size { time, .. } = size;
     let single = machine::single_rows(url, 64, time);
@@ -170,19 +188,12 @@ pub async fn round(url: &str, size: Size, others: Option<&Others>, folder: &Path
 
     let engine = Engine::start(url).await;
     let app = Arc::new(engine.app.clone());
-    let create = async |count: usize| {
-        writers::write(count, time, Arc::clone(&app), |app, writer, turn| async move {
-            capture(&app, writer, turn).await;
-        })
-        .await
-    };
-    let ours_1 = create(1).await;
-    let ours_64 = create(64).await;
+    let ours_1 = create(&app, 1, time).await;
     let lag = || (app.head() - app.projections.progress().position) as f64;
-    let lag_64 = lag();
-    create(64).await;
-    let later_lag_64 = lag();
-    let ours_256 = create(256).await;
+    let often = Duration::from_millis(20);
+    let (lag_64, ours_64) = writers::towards_the_end(create(&app, 64, time), often, lag).await;
+    let (later_lag_64, _) = writers::towards_the_end(create(&app, 64, time), often, lag).await;
+    let ours_256 = create(&app, 256, time).await;
     settle(&app).await;
     checkpoint(url).await;
     let bare = machine::rows_of_leads(url).await;

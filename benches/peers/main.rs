@@ -77,6 +77,12 @@ fn main() {
     {
         return runtime.block_on(bare_server::serve(url));
     }
+    if let [command, url, writers, seconds] = &arguments[..]
+        && command == append::PROFILED
+    {
+        let time = Duration::from_secs(seconds.parse().unwrap());
+        return runtime.block_on(append::only(url, writers.parse().unwrap(), time));
+    }
     let said = |word: &str| arguments.iter().any(|argument| argument == word);
     let mut size = if said("quick") { QUICK } else { FULL };
     if let Some(rounds) = arguments.iter().find_map(|argument| argument.parse().ok()) {

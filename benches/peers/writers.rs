@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
+use crate::common::median;
+
 /// What writers, or readers, came to.
 #[derive(Clone)]
 pub struct Reached {
@@ -26,6 +28,22 @@ impl Reached {
     pub fn p50(&self) -> f64 {
         self.latencies.value_at_quantile(0.5) as f64 / 1_000.0
     }
+}
+
+/// What `sample` says towards the end of something, again and again: the median over the last fifth of it, since a single
+/// look would show what goes up and down rather than where it goes.
+pub async fn towards_the_end<T>(work: impl Future<Output = T>, every: Duration, sample: impl Fn() -> f64) -> (f64, T) {
+    let mut samples = Vec::new();
+    let mut ticks = tokio::time::interval(every);
+    let mut work = std::pin::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            _ = ticks.tick() => samples.push(sample()),
+        }
+    };
+    let last = samples.split_off(samples.len() * 4 / 5);
+    (median(last), done)
 }
 
 pub fn histogram() -> Histogram<u64> {
