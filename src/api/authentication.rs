@@ -8,6 +8,9 @@
 //! The token's signature says who; the database says, on every request, whether that still holds: a role
 //! change, a deactivation or a suspension acts at once, not at the token's end. A read is begun meanwhile, and what
 //! came of it is thrown away unless the database says that nothing has changed.
+//!
+//! From here, a request goes on to what its answer [includes](super::consistency), then to whether it was
+//! [given](super::idempotency) before, then to its route.
 
 use std::sync::Arc;
 
@@ -24,7 +27,7 @@ use uuid::Uuid;
 use super::caller::{Authenticated, Caller};
 use super::headers::BearerToken;
 use super::standing::{Proof, Shown, Standing};
-use super::{App, Problem, context};
+use super::{App, Problem, consistency, context};
 use crate::access::api_keys::{self, ApiKeyRefused};
 use crate::access::tokens::Subject;
 use crate::aggregates::values::{TenantStatus, UserStatus};
@@ -66,7 +69,7 @@ pub async fn authenticate(State(app): State<App>, request: Request, next: Next) 
     let now = app.clock.now();
     let token = match BearerToken::from_headers(request.headers()) {
         Ok(token) => token,
-        Err(problem) => return go_on(request, next, Err(problem)).await,
+        Err(problem) => return go_on(&app, request, next, Err(problem)).await,
     };
     if token.0.starts_with(api_keys::PREFIX) {
         let standing = by_api_key(&app, SecretString::from(token.0)).await;
@@ -74,7 +77,7 @@ pub async fn authenticate(State(app): State<App>, request: Request, next: Next) 
     }
     let session = match app.access.keys.verify(&token.0, now) {
         Ok(claims) => claims.sid,
-        Err(error) => return go_on(request, next, Err(Problem::invalid_token(error.to_string()))).await,
+        Err(error) => return go_on(&app, request, next, Err(Problem::invalid_token(error.to_string()))).await,
     };
     match app.last_known.of(session) {
         Some(known) if may_be_in_vain(&request) => ahead(&app, request, next, session, known).await,
@@ -96,14 +99,14 @@ async fn ahead(app: &App, request: Request, next: Next, session: Uuid, known: Ar
     let again = (parts.clone(), next.clone());
     let correlation_id = new_event_id(app.clock.now());
     let caller = Caller::new(Arc::clone(&known), correlation_id);
-    let (standing, response) = tokio::join!(in_session(app, session), go_on(bare(parts), next, Ok(caller)));
+    let (standing, response) = tokio::join!(in_session(app, session), go_on(app, bare(parts), next, Ok(caller)));
     app.last_known.learn(session, Some(&known), standing.as_ref().ok());
     let caller = match standing {
         Ok(standing) if standing == known => return response,
         other => other.map(|standing| Caller::new(standing, correlation_id)),
     };
     let (parts, next) = again;
-    go_on(bare(parts), next, caller).await
+    go_on(app, bare(parts), next, caller).await
 }
 
 /// Whether a request can be answered twice and nobody would know: it reads records, and has no body.
@@ -130,7 +133,7 @@ async fn admit_and_go_on(
         return problem.into_response();
     }
     let caller = standing.map(|standing| Caller::new(standing, new_event_id(app.clock.now())));
-    go_on(request, next, caller).await
+    go_on(app, request, next, caller).await
 }
 
 /// Counts the request of somebody, and tells the log who they are.
@@ -140,9 +143,9 @@ fn count(app: &App, standing: &Standing) -> Result<(), Problem> {
     app.limiter.admit(standing.entered, user)
 }
 
-async fn go_on(mut request: Request, next: Next, caller: Result<Caller, Problem>) -> Response {
+async fn go_on(app: &App, mut request: Request, next: Next, caller: Result<Caller, Problem>) -> Response {
     request.extensions_mut().insert(Authenticated(caller));
-    next.run(request).await
+    consistency::consistent(app, request, next).await
 }
 
 /// What a session stands for now.

@@ -5,7 +5,7 @@
 //! names, for the founder, else of the one that the caller acts in.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::caller::{Authenticated, Founder};
 use super::headers::{MinPosition, POSITION};
-use super::{App, Problem};
+use super::{App, Problem, idempotency};
 use crate::event_store::TenantScope;
 
 /// The largest answer that is looked through for records that lag; a page of the longest records is smaller.
@@ -23,16 +23,17 @@ const LOOKED_THROUGH: usize = 64 * 1024 * 1024;
 const DEGRADED: &str = "degraded";
 
 /// Waits for the position that a read asks for, and says which one the answer includes.
-pub async fn consistent(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn consistent(app: &App, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let Some(scope) = concerned(&mut parts, &app).await else {
-        return next.run(Request::from_parts(parts, body)).await;
+    let Some(scope) = concerned(&mut parts, app).await else {
+        return idempotency::answer_once(app, Request::from_parts(parts, body), next).await;
     };
-    let before = match before(&app, scope, &mut parts).await {
+    let before = match before(app, scope, &mut parts).await {
         Ok(position) => position,
         Err(problem) => return problem.into_response(),
     };
-    let mut response = marked(&app, scope, next.run(Request::from_parts(parts, body)).await).await;
+    let answer = idempotency::answer_once(app, Request::from_parts(parts, body), next).await;
+    let mut response = marked(app, scope, answer).await;
     // A write says itself how far it came.
     response.headers_mut().entry(POSITION).or_insert(HeaderValue::from(before));
     response

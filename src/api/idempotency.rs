@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -122,8 +122,8 @@ struct Stored {
 }
 
 /// Answers a repeated request from what was stored, and stores the answer of a first one.
-pub async fn answer_once(State(app): State<App>, request: Request, next: Next) -> Response {
-    match answer(&app, request, next).await {
+pub(super) async fn answer_once(app: &App, request: Request, next: Next) -> Response {
+    match answer(app, request, next).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }

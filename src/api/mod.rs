@@ -111,10 +111,7 @@ pub fn router(app: &App) -> Router {
     let (router, _) = routes().split_for_parts();
     let operations = batch::Operations::new(router.clone().with_state(app.clone()));
     let api = router
-        .layer(Extension(operations))
-        .layer(from_fn_with_state(app.clone(), idempotency::answer_once))
-        .layer(from_fn_with_state(app.clone(), consistency::consistent))
-        .layer(from_fn_with_state(app.clone(), authentication::authenticate))
+        .layer((from_fn_with_state(app.clone(), authentication::authenticate), Extension(operations)))
         .with_state(app.clone())
         .merge(problem::routes())
         .merge(documentation::router());

@@ -3,10 +3,14 @@
 //! ```text
 //! id, trace ─► log, metrics ─► cache-control ─► panic ─► load ─► time ─► route
 //! ```
+//!
+//! It is one layer, whose steps call each other: the router boxes every layer of its own, and copies, for each request and
+//! at each of them, all that are inside.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -16,9 +20,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
 use metrics::{Counter, Histogram};
 use tokio::sync::Semaphore;
-use tower_http::catch_panic::CatchPanicLayer;
 use tracing::field;
 
 use super::Problem;
@@ -48,16 +52,18 @@ impl Default for RequestLimits {
 ///
 /// Call it last: routes that are added afterwards are not covered.
 pub fn with_middleware(routes: Router, limits: RequestLimits) -> Router {
-    let load = Load { permits: Arc::new(Semaphore::new(limits.concurrency)), timeout: limits.timeout };
+    let load = Load { permits: Semaphore::new(limits.concurrency), timeout: limits.timeout };
+    let passage = Arc::new(Passage { load, measures: Measures::default() });
     routes
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        // the last layer is the outermost
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(load, bounded))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(not_stored))
-        .layer(middleware::from_fn_with_state(Measures::default(), observed))
+        .layer(middleware::from_fn_with_state(passage, observed))
+}
+
+/// What all requests share.
+struct Passage {
+    load: Load,
+    measures: Measures,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
@@ -71,12 +77,12 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
 /// Gives the request its id, and says in the log and the metrics how it went.
 ///
 /// The log never has a query string, a body or a raw path: they may hold personal data.
-async fn observed(State(measures): State<Measures>, request: Request, next: Next) -> Response {
+async fn observed(State(passage): State<Arc<Passage>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let context = RequestContext::from_headers(request.headers());
     let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = context.clone().scope(next.run(request)).await;
+    let mut response = context.clone().scope(not_stored(&passage.load, request, next)).await;
 
     if let Ok(id) = HeaderValue::try_from(context.id()) {
         response.headers_mut().insert("request-id", id);
@@ -88,13 +94,13 @@ async fn observed(State(measures): State<Measures>, request: Request, next: Next
 
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let (status, took) = (response.status(), started.elapsed());
-    report(&measures, &context, method, route, status.as_u16(), took);
+    report(&passage.measures, &context, method, route, status.as_u16(), took);
     response
 }
 
 /// The metrics of every kind of answer that there was, found without writing their labels each time.
-#[derive(Clone, Default)]
-struct Measures(Arc<RwLock<HashMap<(&'static str, u16), ByRoute>>>);
+#[derive(Default)]
+struct Measures(RwLock<HashMap<(&'static str, u16), ByRoute>>);
 
 type ByRoute = HashMap<String, Measure>;
 
@@ -175,27 +181,32 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// Tenant data is in no cache but the caller's own memory; the documentation may be kept.
-async fn not_stored(request: Request, next: Next) -> Response {
+async fn not_stored(load: &Load, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let documentation = path == "/api/openapi.json" || path == "/api/docs" || path.starts_with("/api/docs/");
     let private = path.starts_with("/api/") && !documentation;
-    let mut response = next.run(request).await;
+    let mut response = unless_it_panics(bounded(load, request, next)).await;
     if private {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
 }
 
-#[derive(Debug, Clone)]
+/// The answer, or that something is broken, of which the message goes to the log alone.
+async fn unless_it_panics(answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|payload| panicked(&*payload))
+}
+
+#[derive(Debug)]
 struct Load {
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
     timeout: Duration,
 }
 
 /// Refuses what is too much, and gives up what takes too long.
 ///
 /// Health and metrics are let through: they are what one looks at while the server is overloaded.
-async fn bounded(State(load): State<Load>, request: Request, next: Next) -> Response {
+async fn bounded(load: &Load, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let exempt = path.starts_with("/health/") || path == "/metrics";
     let _permit = match load.permits.try_acquire() {
@@ -203,6 +214,7 @@ async fn bounded(State(load): State<Load>, request: Request, next: Next) -> Resp
         Err(_) if exempt => None,
         Err(_) => return Problem::overloaded("too many requests are being worked on").into_response(),
     };
+    DefaultBodyLimit::max(BODY_LIMIT).apply(&mut request);
     in_time(load.timeout, next.run(request)).await
 }
 
@@ -213,7 +225,7 @@ async fn in_time(limit: Duration, answer: impl Future<Output = Response>) -> Res
     }
 }
 
-fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
+fn panicked(payload: &(dyn Any + Send)) -> Response {
     let message = payload.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
     Problem::internal(format_args!("panic: {message}")).into_response()
