@@ -20,14 +20,14 @@ check:  ## what CI runs
 bench:  ## measure beside the peers of the same run
 	@scripts/ensure-postgres DEVHUB_BENCH_DATABASE_URL
 	@scripts/build-bench-others
-	cargo bench --locked --bench peers
-	cargo bench --locked --bench throughput
-	cargo bench --locked --bench legacy
+	cargo bench --locked --profile dist --bench peers
+	cargo bench --locked --profile dist --bench throughput
+	cargo bench --locked --profile dist --bench legacy
 
 bench-quick:  ## the shape of it in two minutes; writes nothing
 	@scripts/ensure-postgres DEVHUB_BENCH_DATABASE_URL
 	@scripts/build-bench-others
-	cargo bench --locked --bench peers -- quick
+	cargo bench --locked --profile dist --bench peers -- quick
 
 fmt:    ## lay out the sources
 	cargo fmt
