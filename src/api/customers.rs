@@ -421,11 +421,11 @@ async fn merge(
         let work = app.begin(&caller);
         let command = CustomerCommand::MergeInto { this: id, into };
         // The state that it leaves is what the other takes over: nothing recorded in between is lost.
-        let merged = work.execute::<Customer>(work.stream::<Customer>(id), command).await?.state;
+        let merged = work.execute::<Customer>(work.stream::<Customer>(id), command).await?;
         let command = CustomerCommand::Absorb {
             other: id,
-            interactions: merged.interactions.iter().cloned().collect(),
-            notes: merged.notes.values().cloned().collect(),
+            interactions: merged.state.interactions.iter().cloned().collect(),
+            notes: merged.state.notes.values().cloned().collect(),
         };
         work.execute::<Customer>(work.stream::<Customer>(into), command).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {

@@ -18,11 +18,20 @@ const EXACT: i64 = 1 << 53;
 /// If the value cannot be JSON.
 pub fn to_string<T: Serialize>(value: &T) -> serde_json::Result<String> {
     let tree = serde_json::to_value(value)?;
-    if !is_simple(&tree) {
-        return serde_json_canonicalizer::to_string(value);
-    }
+    if is_simple(&tree) { written_down(&tree) } else { serde_json_canonicalizer::to_string(value) }
+}
+
+/// The same of what is a tree already.
+///
+/// # Errors
+/// As [`to_string`].
+pub fn of(tree: &Value) -> serde_json::Result<String> {
+    if is_simple(tree) { written_down(tree) } else { serde_json_canonicalizer::to_string(tree) }
+}
+
+fn written_down(tree: &Value) -> serde_json::Result<String> {
     let mut text = Vec::with_capacity(ROOM);
-    serde_json::to_writer(&mut text, &tree)?;
+    serde_json::to_writer(&mut text, tree)?;
     String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
@@ -81,7 +90,9 @@ mod tests {
         /// Whatever is written down is always what the library makes of it.
         #[test]
         fn it_is_always_rfc_8785(value in values()) {
-            prop_assert_eq!(to_string(&value).unwrap(), serde_json_canonicalizer::to_string(&value).unwrap());
+            let canonical = serde_json_canonicalizer::to_string(&value).unwrap();
+            prop_assert_eq!(&to_string(&value).unwrap(), &canonical);
+            prop_assert_eq!(&of(&value).unwrap(), &canonical);
         }
     }
 

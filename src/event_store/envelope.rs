@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::aggregates::ids::{TenantId, UserId};
@@ -70,11 +70,11 @@ impl Context {
 
     /// As it is stored beside the payload: text to text, which is what cqrs-es reads.
     #[must_use]
-    pub fn metadata(&self) -> HashMap<String, String> {
-        let mut metadata: HashMap<String, String> =
-            self.extra.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        metadata.insert("actor".into(), self.actor.to_string());
-        metadata.insert("correlation_id".into(), self.correlation_id.to_string());
+    pub fn metadata(&self) -> Map<String, Value> {
+        let mut metadata: Map<String, Value> =
+            self.extra.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        metadata.insert("actor".into(), self.actor.to_string().into());
+        metadata.insert("correlation_id".into(), self.correlation_id.to_string().into());
         let optional = [
             ("role", self.role.map(|role| role.as_str().to_owned())),
             ("session_id", self.session.map(|id| id.to_string())),
@@ -84,7 +84,7 @@ impl Context {
         ];
         for (key, value) in optional {
             if let Some(value) = value {
-                metadata.insert(key.into(), value);
+                metadata.insert(key.into(), value.into());
             }
         }
         metadata

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::QueryAs;
@@ -60,9 +61,16 @@ const ENTRY_METADATA: [&str; 2] = ["actor", "correlation_id"];
 
 /// The same of the metadata as it was written, which is text to text.
 pub(super) fn entry_metadata(written: &str) -> HashMap<String, String> {
-    let mut all: HashMap<String, String> = serde_json::from_str(written).unwrap_or_default();
-    all.retain(|key, _| ENTRY_METADATA.contains(&key.as_str()));
-    all
+    /// What is asked for; the rest is passed over.
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Asked {
+        actor: Option<String>,
+        correlation_id: Option<String>,
+    }
+    let Asked { actor, correlation_id } = serde_json::from_str(written).unwrap_or_default();
+    let values = ENTRY_METADATA.into_iter().zip([actor, correlation_id]);
+    values.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
 impl<'r> FromRow<'r, PgRow> for Entry {

@@ -86,7 +86,7 @@ impl Streams {
             None => self.read::<A>(stream).await?,
         };
         if loaded.version > 0 {
-            self.remember(stream.clone(), loaded.clone());
+            self.remember(stream.clone(), Arc::new(loaded.clone()));
         }
         Ok(loaded)
     }
@@ -189,10 +189,10 @@ impl Streams {
     }
 
     /// Keeps a state for the next command, unless a later one is there already.
-    pub(super) fn remember<A: Send + Sync + 'static>(&self, stream: StreamId, loaded: Loaded<A>) {
+    pub(super) fn remember<A: Send + Sync + 'static>(&self, stream: StreamId, loaded: Arc<Loaded<A>>) {
         let version = loaded.version;
         if self.states.get(&stream).is_none_or(|there| there.version <= version) {
-            self.states.insert(stream, Remembered { loaded: Arc::new(loaded), version, behind: false });
+            self.states.insert(stream, Remembered { loaded, version, behind: false });
         }
     }
 

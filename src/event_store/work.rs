@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::append::{Append, AppendError, Appended, Condition, Guard, IdempotencyClaim, NewEvent, StreamWrite};
@@ -43,7 +44,8 @@ pub struct Work {
     clock: Clock,
     scope: TenantScope,
     context: Context,
-    metadata: HashMap<String, String>,
+    /// What every event of it says beside its payload.
+    metadata: Value,
     staged: Arc<Mutex<Vec<Staged>>>,
     guards: Vec<Guard>,
     conditions: Vec<Condition>,
@@ -65,15 +67,15 @@ pub struct Planned {
     pub event_version: String,
 }
 
-/// Remembers a state under its stream's name and version.
-type Remember = Box<dyn FnOnce(&Streams, StreamId, i64) + Send>;
+/// Remembers a state under its stream's name.
+type Remember = Box<dyn FnOnce(&Streams, StreamId) + Send>;
 
 /// What one command decided, and the state it leaves once it is stored.
 struct Staged {
     write: StreamWrite,
     /// A `Loaded<A>`: what the next command on the same stream is decided on.
-    after: Box<dyn Any + Send>,
-    /// Remembers the new state under the stream's name and version.
+    after: Arc<dyn Any + Send + Sync>,
+    /// Remembers that state.
     remember: Remember,
 }
 
@@ -85,7 +87,7 @@ impl Work {
         scope: TenantScope,
         context: Context,
     ) -> Self {
-        let metadata = context.metadata();
+        let metadata = Value::Object(context.metadata());
         Self {
             streams,
             appender,
@@ -182,7 +184,7 @@ impl Work {
         &self,
         target: impl Into<Target>,
         command: A::Command,
-    ) -> Result<Loaded<A>, WorkError<A::Error>>
+    ) -> Result<Arc<Loaded<A>>, WorkError<A::Error>>
     where
         A: Aggregate<Services = ()> + Clone + 'static,
         A::Command: Clone,
@@ -214,7 +216,11 @@ impl Work {
     }
 
     /// Decides once; the state after that, and whether anything changes.
-    async fn decide<A>(&self, target: &Target, command: A::Command) -> Result<(Loaded<A>, bool), WorkError<A::Error>>
+    async fn decide<A>(
+        &self,
+        target: &Target,
+        command: A::Command,
+    ) -> Result<(Arc<Loaded<A>>, bool), WorkError<A::Error>>
     where
         A: Aggregate<Services = ()> + Clone + 'static,
         A::Event: Claiming,
@@ -222,7 +228,7 @@ impl Work {
         let outcome = Arc::new(Mutex::new(None));
         let store = StagingStore { work: self, target: target.clone(), outcome: Arc::clone(&outcome) };
         let framework = CqrsFramework::new(store, Vec::new(), ());
-        framework.execute_with_metadata("", command, self.metadata.clone()).await.map_err(|error| match error {
+        framework.execute("", command).await.map_err(|error| match error {
             AggregateError::UserError(refusal) => WorkError::Refused(refusal),
             AggregateError::DatabaseConnectionError(cause)
             | AggregateError::DeserializationError(cause)
@@ -312,8 +318,8 @@ impl Work {
         };
         match self.appender.append(append).await {
             Ok(appended) => {
-                for (remember, (stream, version)) in remember.into_iter().zip(&appended.streams) {
-                    remember(&self.streams, stream.clone(), *version);
+                for (remember, (stream, _)) in remember.into_iter().zip(&appended.streams) {
+                    remember(&self.streams, stream.clone());
                 }
                 Ok(Some(appended))
             }
@@ -327,15 +333,21 @@ impl Work {
         }
     }
 
-    fn stage<A>(&self, target: &Target, before: i64, events: &[A::Event], state: A) -> Result<(), serde_json::Error>
+    fn stage<A>(
+        &self,
+        target: &Target,
+        before: i64,
+        events: &[A::Event],
+        after: &Arc<Loaded<A>>,
+    ) -> Result<(), serde_json::Error>
     where
-        A: Aggregate + Clone + 'static,
+        A: Aggregate + 'static,
         A::Event: Claiming,
     {
         if events.is_empty() {
             return Ok(());
         }
-        let metadata: Arc<str> = canonical::to_string(&self.metadata)?.into();
+        let metadata: Arc<str> = canonical::of(&self.metadata)?.into();
         let events = events
             .iter()
             .map(|event| {
@@ -350,10 +362,9 @@ impl Work {
                 })
             })
             .collect::<Result<Vec<_>, serde_json::Error>>()?;
-        let version = before + i64::try_from(events.len()).unwrap_or(i64::MAX);
-        let after = Box::new(Loaded { state: state.clone(), version });
-        let remember: Remember =
-            Box::new(move |streams, stream, version| streams.remember(stream, Loaded { state, version }));
+        let remembered = Arc::clone(after);
+        let remember: Remember = Box::new(move |streams, stream| streams.remember(stream, remembered));
+        let after = Arc::<Loaded<A>>::clone(after);
         let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
         match staged.iter_mut().find(|staged| is_named(target) && staged.write.target == *target) {
             Some(same) => {
@@ -390,7 +401,7 @@ fn is_named(target: &Target) -> bool {
 }
 
 /// What a decision left, and whether it changed anything.
-type Outcome<A> = Arc<Mutex<Option<(Loaded<A>, bool)>>>;
+type Outcome<A> = Arc<Mutex<Option<(Arc<Loaded<A>>, bool)>>>;
 
 /// The event store that cqrs-es sees: reads the real log, stages the writes.
 struct StagingStore<'w, A> {
@@ -446,14 +457,13 @@ where
         let before = context.loaded.version;
         let version = before + i64::try_from(events.len()).unwrap_or(i64::MAX);
         // The framework applied the events while they were written: this is the state after them.
-        let state = context.loaded.state;
+        let after = Arc::new(Loaded { state: context.loaded.state, version });
         let staged = self
             .work
-            .stage::<A>(&self.target, before, &events, state.clone())
+            .stage::<A>(&self.target, before, &events, &after)
             .map_err(|error| AggregateError::UnexpectedError(Box::new(error)));
         if staged.is_ok() {
-            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((Loaded { state, version }, !events.is_empty()));
+            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some((after, !events.is_empty()));
         }
         staged.map(|()| Vec::new())
     }
