@@ -16,7 +16,7 @@ use devhub::clock::{Clock, new_event_id};
 use devhub::event_store::{self, Actor, AppendError, Cell, Context, Database, TenantScope};
 use serde_json::json;
 
-use crate::figures::{Better, Figures};
+use crate::figures::{self, Better, Figures};
 use crate::others::Others;
 use crate::writers::{self, Reached};
 use crate::{Size, checkpoint, machine, stock};
@@ -191,8 +191,8 @@ pub async fn round(url: &str, size: Size, others: Option<&Others>, folder: &Path
     let ours_1 = create(&app, 1, time).await;
     let lag = || (app.head() - app.projections.progress().position) as f64;
     let often = Duration::from_millis(20);
-    let (lag_64, ours_64) = writers::towards_the_end(create(&app, 64, time), often, lag).await;
-    let (later_lag_64, _) = writers::towards_the_end(create(&app, 64, time), often, lag).await;
+    let (lag_64, ours_64) = figures::towards_the_end(create(&app, 64, time), often, lag).await;
+    let (later_lag_64, _) = figures::towards_the_end(create(&app, 64, time), often, lag).await;
     let ours_256 = create(&app, 256, time).await;
     settle(&app).await;
     checkpoint(url).await;

@@ -1,10 +1,28 @@
 //! What was measured, as a table and as JSON.
 
 use std::fmt::Write as _;
+use std::future::Future;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::common::median;
+
+/// What `sample` says towards the end of something, again and again: the median over the last fifth of it, since a single
+/// look would show what goes up and down rather than where it goes.
+pub async fn towards_the_end<T>(work: impl Future<Output = T>, every: Duration, sample: impl Fn() -> f64) -> (f64, T) {
+    let mut samples = Vec::new();
+    let mut ticks = tokio::time::interval(every);
+    let mut work = std::pin::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            _ = ticks.tick() => samples.push(sample()),
+        }
+    };
+    let last = samples.split_off(samples.len() * 4 / 5);
+    (median(last), done)
+}
 
 /// What a ratio should be.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tokio::sync::Mutex;
 
-use crate::figures::{Better, Figures};
+use crate::figures::{self, Better, Figures};
 use crate::writers::{self, Reached};
 use crate::{Size, bare_server};
 
@@ -93,7 +93,7 @@ impl Server {
 
     /// The memory that it has towards the end of what it is given to do, in MB.
     async fn memory_under<T>(&self, load: impl Future<Output = T>) -> (f64, T) {
-        writers::towards_the_end(load, Duration::from_secs(1), || self.memory()).await
+        figures::towards_the_end(load, Duration::from_secs(1), || self.memory()).await
     }
 }
 

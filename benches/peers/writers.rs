@@ -1,4 +1,5 @@
-//! So many writers at once, each waiting for its answer, for so long.
+//! So many writers at once, each waiting for its answer, for so long. The program in `benches/others` has this file too,
+//! so that it uses nothing of the crate it is in.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-
-use crate::common::median;
 
 /// What writers, or readers, came to.
 #[derive(Clone)]
@@ -28,22 +27,6 @@ impl Reached {
     pub fn p50(&self) -> f64 {
         self.latencies.value_at_quantile(0.5) as f64 / 1_000.0
     }
-}
-
-/// What `sample` says towards the end of something, again and again: the median over the last fifth of it, since a single
-/// look would show what goes up and down rather than where it goes.
-pub async fn towards_the_end<T>(work: impl Future<Output = T>, every: Duration, sample: impl Fn() -> f64) -> (f64, T) {
-    let mut samples = Vec::new();
-    let mut ticks = tokio::time::interval(every);
-    let mut work = std::pin::pin!(work);
-    let done = loop {
-        tokio::select! {
-            done = &mut work => break done,
-            _ = ticks.tick() => samples.push(sample()),
-        }
-    };
-    let last = samples.split_off(samples.len() * 4 / 5);
-    (median(last), done)
 }
 
 pub fn histogram() -> Histogram<u64> {
