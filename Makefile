@@ -14,7 +14,7 @@ check:  ## what CI runs
 	cargo fmt --check --manifest-path benches/others/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	@# benches/others is not built here, and shares this file: it would not find what it imports of this crate
-	@! grep -n 'crate::' benches/peers/writers.rs
+	@! grep -nE '(crate|super)::' benches/peers/writers.rs
 	@$(MAKE) --no-print-directory test
 	scripts/check-dependencies
 	scripts/check-generated

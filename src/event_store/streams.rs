@@ -86,7 +86,7 @@ impl Streams {
             None => self.read::<A>(stream).await?,
         };
         if loaded.version > 0 {
-            self.remember(stream.clone(), Arc::new(loaded.clone()));
+            self.remember(stream.clone(), loaded.version, Arc::new(loaded.clone()));
         }
         Ok(loaded)
     }
@@ -188,9 +188,9 @@ impl Streams {
         &self.pool
     }
 
-    /// Keeps a state for the next command, unless a later one is there already.
-    pub(super) fn remember<A: Send + Sync + 'static>(&self, stream: StreamId, loaded: Arc<Loaded<A>>) {
-        let version = loaded.version;
+    /// Keeps a state, a `Loaded` of the stream's aggregate at this version, for the next command, unless a later one is
+    /// there already.
+    pub(super) fn remember(&self, stream: StreamId, version: i64, loaded: Arc<dyn Any + Send + Sync>) {
         if self.states.get(&stream).is_none_or(|there| there.version <= version) {
             self.states.insert(stream, Remembered { loaded, version, behind: false });
         }

@@ -67,16 +67,11 @@ pub struct Planned {
     pub event_version: String,
 }
 
-/// Remembers a state under its stream's name.
-type Remember = Box<dyn FnOnce(&Streams, StreamId) + Send>;
-
 /// What one command decided, and the state it leaves once it is stored.
 struct Staged {
     write: StreamWrite,
     /// A `Loaded<A>`: what the next command on the same stream is decided on.
     after: Arc<dyn Any + Send + Sync>,
-    /// Remembers that state.
-    remember: Remember,
 }
 
 impl Work {
@@ -299,8 +294,7 @@ impl Work {
         if staged.is_empty() {
             return Ok(None);
         }
-        let (writes, remember): (Vec<_>, Vec<_>) =
-            staged.into_iter().map(|staged| (staged.write, staged.remember)).unzip();
+        let (writes, after): (Vec<_>, Vec<_>) = staged.into_iter().map(|staged| (staged.write, staged.after)).unzip();
         let named: Vec<StreamId> = writes
             .iter()
             .filter_map(|write| match &write.target {
@@ -318,8 +312,8 @@ impl Work {
         };
         match self.appender.append(append).await {
             Ok(appended) => {
-                for (remember, (stream, _)) in remember.into_iter().zip(&appended.streams) {
-                    remember(&self.streams, stream.clone());
+                for (after, (stream, version)) in after.into_iter().zip(&appended.streams) {
+                    self.streams.remember(stream.clone(), *version, after);
                 }
                 Ok(Some(appended))
             }
@@ -362,19 +356,16 @@ impl Work {
                 })
             })
             .collect::<Result<Vec<_>, serde_json::Error>>()?;
-        let remembered = Arc::clone(after);
-        let remember: Remember = Box::new(move |streams, stream| streams.remember(stream, remembered));
         let after = Arc::<Loaded<A>>::clone(after);
         let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
         match staged.iter_mut().find(|staged| is_named(target) && staged.write.target == *target) {
             Some(same) => {
                 same.write.events.extend(events);
                 same.after = after;
-                same.remember = remember;
             }
             None => {
                 let write = StreamWrite { target: target.clone(), expected: before, events };
-                staged.push(Staged { write, after, remember });
+                staged.push(Staged { write, after });
             }
         }
         Ok(())
