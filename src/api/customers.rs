@@ -62,10 +62,13 @@ pub struct CustomerView {
     #[schema(value_type = Option<CustomerId>)]
     merged_into: Option<String>,
     /// When there was contact last.
+    #[serde(serialize_with = "crate::api::shown::at")]
     last_interaction_at: Option<DateTime<Utc>>,
     /// When it came in.
+    #[serde(serialize_with = "crate::api::shown::at")]
     created_at: DateTime<Utc>,
     /// When it last changed.
+    #[serde(serialize_with = "crate::api::shown::at")]
     updated_at: DateTime<Utc>,
 }
 

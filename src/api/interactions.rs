@@ -56,8 +56,10 @@ pub struct InteractionView {
     #[schema(value_type = InteractionStatus)]
     status: String,
     /// When it was to take place.
+    #[serde(serialize_with = "crate::api::shown::at")]
     scheduled_at: Option<DateTime<Utc>>,
     /// When it did.
+    #[serde(serialize_with = "crate::api::shown::at")]
     completed_at: Option<DateTime<Utc>>,
     /// When to come back to it.
     follow_up_date: Option<NaiveDate>,
@@ -70,8 +72,10 @@ pub struct InteractionView {
     #[schema(value_type = Option<UserId>)]
     created_by: Option<String>,
     /// When it was recorded.
+    #[serde(serialize_with = "crate::api::shown::at")]
     created_at: DateTime<Utc>,
     /// When it last changed.
+    #[serde(serialize_with = "crate::api::shown::at")]
     updated_at: DateTime<Utc>,
 }
 

@@ -72,12 +72,15 @@ pub struct InvoiceView {
     /// Whether it was sent and is past its date, as of today.
     overdue: bool,
     /// When it was sent.
+    #[serde(serialize_with = "crate::api::shown::at")]
     sent_at: Option<DateTime<Utc>>,
     /// When the customer looked at it.
+    #[serde(serialize_with = "crate::api::shown::at")]
     viewed_at: Option<DateTime<Utc>>,
     /// When the money came.
     paid_on: Option<NaiveDate>,
     /// When it was withdrawn.
+    #[serde(serialize_with = "crate::api::shown::at")]
     voided_at: Option<DateTime<Utc>>,
     /// Words to the customer.
     notes: Option<String>,
@@ -87,8 +90,10 @@ pub struct InvoiceView {
     #[schema(value_type = Option<UserId>)]
     created_by: Option<String>,
     /// When it was drafted.
+    #[serde(serialize_with = "crate::api::shown::at")]
     created_at: DateTime<Utc>,
     /// When it last changed.
+    #[serde(serialize_with = "crate::api::shown::at")]
     updated_at: DateTime<Utc>,
 }
 

@@ -76,10 +76,13 @@ pub struct LeadView {
     #[schema(value_type = Option<UserId>)]
     assignee_id: Option<String>,
     /// When it came to its stage.
+    #[serde(serialize_with = "crate::api::shown::at")]
     stage_changed_at: DateTime<Utc>,
     /// When there was contact last.
+    #[serde(serialize_with = "crate::api::shown::at")]
     last_contacted_at: Option<DateTime<Utc>>,
     /// When it was converted.
+    #[serde(serialize_with = "crate::api::shown::at")]
     converted_at: Option<DateTime<Utc>>,
     /// The customer it became.
     #[schema(value_type = Option<CustomerId>)]
@@ -87,8 +90,10 @@ pub struct LeadView {
     /// Why it was lost.
     lost_reason: Option<String>,
     /// When it came in.
+    #[serde(serialize_with = "crate::api::shown::at")]
     created_at: DateTime<Utc>,
     /// When it last changed.
+    #[serde(serialize_with = "crate::api::shown::at")]
     updated_at: DateTime<Utc>,
 }
 

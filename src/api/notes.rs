@@ -45,8 +45,10 @@ pub struct NoteView {
     /// Whether only its author sees it.
     private: bool,
     /// When it was written.
+    #[serde(serialize_with = "crate::api::shown::at")]
     created_at: DateTime<Utc>,
     /// When it last changed.
+    #[serde(serialize_with = "crate::api::shown::at")]
     updated_at: DateTime<Utc>,
 }
 

@@ -256,9 +256,8 @@ pub async fn list_within<N: Noun>(
         _ => Visibility::Everything,
     };
     let bounds = ListScope { tenant, schema: None, visibility, cursor_key: &app.cursor_key };
-    let page = app.readers.page(&query, &bounds).await?;
     let day = query.day(app.today());
-    Ok(page.map(|stored| N::View::on(stored, day)))
+    app.readers.page(&query, &bounds, |stored| N::View::on(stored, day)).await
 }
 
 /// That a record to which others belong can be read, now or as of an instant.

@@ -73,8 +73,10 @@ pub struct ProjectView {
     #[schema(value_type = Option<CustomerId>)]
     primary_customer_id: Option<String>,
     /// When it was planned.
+    #[serde(serialize_with = "crate::api::shown::at")]
     created_at: DateTime<Utc>,
     /// When it last changed.
+    #[serde(serialize_with = "crate::api::shown::at")]
     updated_at: DateTime<Utc>,
 }
 

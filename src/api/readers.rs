@@ -37,13 +37,18 @@ impl Readers {
         Self { options: pool.connect_options(), places, idle: Mutex::default() }
     }
 
-    /// Reads one page of a read model's rows.
+    /// Reads one page of a read model's rows, each as `view` shows it.
     ///
     /// # Errors
     /// As [`ListQuery::records`], and if no connection can be opened.
-    pub async fn page<T: Row>(&self, query: &ListQuery, scope: &ListScope<'_>) -> Result<Page<Stored<T>>, Problem> {
+    pub async fn page<T: Row, V>(
+        &self,
+        query: &ListQuery,
+        scope: &ListScope<'_>,
+        view: impl Fn(Stored<T>) -> V,
+    ) -> Result<Page<V>, Problem> {
         let mut reading = self.take().await?;
-        let page = query.records(&mut reading.connection, scope).await;
+        let page = query.records(&mut reading.connection, scope, view).await;
         match &page {
             // A cursor is refused before anything is asked.
             Err(problem) if problem.kind() != ProblemKind::InvalidCursor => self.idle().clear(),

@@ -205,8 +205,7 @@ pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page
     let day = query.day(app.today());
     let query = N::asked(query, day);
     let scope = caller.list_scope(app, N::READ)?;
-    let page = app.readers.page(&query, &scope).await?;
-    Ok(page.map(|stored| N::View::on(stored, day)))
+    app.readers.page(&query, &scope, |stored| N::View::on(stored, day)).await
 }
 
 /// A noun's list as something that lives for ever, with the table of its past.

@@ -85,10 +85,13 @@ pub struct UserView {
     #[schema(value_type = Option<UserId>)]
     invited_by: Option<String>,
     /// When they signed in last.
+    #[serde(serialize_with = "crate::api::shown::at")]
     last_login_at: Option<DateTime<Utc>>,
     /// When they came or were invited.
+    #[serde(serialize_with = "crate::api::shown::at")]
     created_at: DateTime<Utc>,
     /// When they last changed.
+    #[serde(serialize_with = "crate::api::shown::at")]
     updated_at: DateTime<Utc>,
 }
 

@@ -68,8 +68,8 @@ async fn list_of<N: Noun>(app: &App, founder: &Founder, tenant: TenantId, uri: &
     let day = query.day(app.today());
     let query = N::asked(query, day);
     row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
-    let page = app.readers.page(&query, &everything(app, founder, tenant)).await?;
-    Ok(page.map(|stored| N::View::on(stored, day)))
+    let scope = everything(app, founder, tenant);
+    app.readers.page(&query, &scope, |stored| N::View::on(stored, day)).await
 }
 
 async fn read_of<N: Remembered>(

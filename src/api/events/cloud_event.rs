@@ -32,6 +32,7 @@ pub struct CloudEvent {
     /// To what.
     subject: String,
     /// When it happened in the business.
+    #[serde(serialize_with = "crate::api::shown::at")]
     pub time: DateTime<Utc>,
     /// Always `application/json`.
     datacontenttype: &'static str,
@@ -64,6 +65,7 @@ pub struct CloudEvent {
     #[schema(examples("leads/123"))]
     pub importedfrom: Option<String>,
     /// When the log took it.
+    #[serde(serialize_with = "crate::api::shown::at")]
     pub recordedat: DateTime<Utc>,
     /// To what kind of thing.
     aggregatetype: String,

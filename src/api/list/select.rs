@@ -30,6 +30,15 @@ impl ListQuery {
     where
         R: for<'r> FromRow<'r, PgRow>,
     {
+        self.page_of(connection, scope, |row| R::from_row(row)).await
+    }
+
+    async fn page_of<R>(
+        &self,
+        connection: &mut PgConnection,
+        scope: &ListScope<'_>,
+        read: impl Fn(&PgRow) -> sqlx::Result<R>,
+    ) -> Result<Page<R>, Problem> {
         let tenant = if self.spec.of_tenants { scope.tenant.to_string() } else { String::new() };
         let context = self.context(&tenant)?;
         let terms = sort::terms(self.spec, &self.sort);
@@ -46,7 +55,7 @@ impl ListQuery {
             Some(last) if has_more => Some(cursor::seal(scope.cursor_key, &context, &keys_of(last, &terms)?)?),
             _ => None,
         };
-        let data = rows.iter().map(R::from_row).collect::<Result<Vec<R>, _>>()?;
+        let data = rows.iter().map(read).collect::<Result<Vec<R>, _>>()?;
         let total = if self.counts {
             Some(self.count(scope).build_query_scalar().fetch_one(&mut *connection).await?)
         } else {
@@ -56,20 +65,20 @@ impl ListQuery {
         Ok(Page { data, page: PageInfo { next_cursor, has_more, total }, next_address })
     }
 
-    /// Reads one page of a read model's rows. The list has to name their columns.
+    /// Reads one page of a read model's rows, each as `view` shows it. The list has to name their columns.
     ///
     /// # Errors
     /// As [`page`](Self::page).
-    pub async fn records<T: Row>(
+    pub async fn records<T: Row, V>(
         &self,
         connection: &mut PgConnection,
         scope: &ListScope<'_>,
-    ) -> Result<Page<Stored<T>>, Problem> {
+        view: impl Fn(Stored<T>) -> V,
+    ) -> Result<Page<V>, Problem> {
         if self.spec.columns != [&COMMON_COLUMNS, T::COLUMNS] {
             return Err(Problem::internal(format_args!("the list of {} is not one of its rows", self.spec.noun)));
         }
-        let page: Page<InOrder<T>> = self.page(connection, scope).await?;
-        Ok(page.map(|InOrder(stored)| stored))
+        self.page_of(connection, scope, |row| InOrder::from_row(row).map(|InOrder(stored)| view(stored))).await
     }
 
     /// The rows, each with those of its sort keys that are none of its columns, as text in `sort_key_0`, …
