@@ -183,9 +183,9 @@ const STATUSES: &[&str] = &["draft", "sent", "viewed", "paid", "void", "overdue"
 const FIELDS: &[Field] = &[
     Field::new("id", Kind::Id).not_null(),
     Field::new("number", Kind::Text).not_null(),
-    Field::new("status", Kind::Enum(STATUSES)).not_null(),
-    Field::new("customer_id", Kind::Id).not_null(),
-    Field::new("project_id", Kind::Id),
+    Field::new("status", Kind::Enum(STATUSES)).not_null().in_order_of("due_date"),
+    Field::new("customer_id", Kind::Id).not_null().in_order_of("created_at"),
+    Field::new("project_id", Kind::Id).in_order_of("created_at"),
     Field::new("currency", Kind::Text).filter_only(),
     Field::new("amount", Kind::Amount).column("amount_key").not_null(),
     Field::new("issue_date", Kind::Date).not_null(),

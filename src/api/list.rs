@@ -98,13 +98,29 @@ pub struct Field {
     pub sort: bool,
     /// Whether it can be null; rows without a value come last in either direction.
     pub nullable: bool,
+    /// The column in whose order, and that of the key, an index has the rows with one of its values.
+    pub in_order_of: Option<&'static str>,
 }
 
 impl Field {
     /// A nullable column of the same name, to filter and to sort by (an array: to filter by).
     #[must_use]
     pub const fn new(name: &'static str, kind: Kind) -> Self {
-        Self { name, column: name, kind, filter: true, sort: !matches!(kind, Kind::TextArray), nullable: true }
+        Self {
+            name,
+            column: name,
+            kind,
+            filter: true,
+            sort: !matches!(kind, Kind::TextArray),
+            nullable: true,
+            in_order_of: None,
+        }
+    }
+
+    /// An index has the rows with one of its values in the order of this column and the key.
+    #[must_use]
+    pub const fn in_order_of(self, column: &'static str) -> Self {
+        Self { in_order_of: Some(column), ..self }
     }
 
     /// It stands in another column, or is worked out.

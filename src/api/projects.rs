@@ -125,9 +125,9 @@ impl Noun for Projects {
 const FIELDS: &[Field] = &[
     Field::new("id", Kind::Id).not_null(),
     Field::new("name", Kind::Text).not_null(),
-    Field::new("status", Kind::Enum(ProjectStatus::WORDS)).not_null(),
-    Field::new("priority", Kind::Enum(Priority::WORDS)).not_null(),
-    Field::new("owner_id", Kind::Id),
+    Field::new("status", Kind::Enum(ProjectStatus::WORDS)).not_null().in_order_of("updated_at"),
+    Field::new("priority", Kind::Enum(Priority::WORDS)).not_null().in_order_of("updated_at"),
+    Field::new("owner_id", Kind::Id).in_order_of("updated_at"),
     Field::new("member_id", Kind::TextArray).column("member_ids"),
     Field::new("customer_id", Kind::TextArray).column("customer_ids"),
     Field::new("budget", Kind::Amount).column("budget_key"),

@@ -13,9 +13,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sqlx::{Connection, Executor, FromRow, PgConnection};
 
+const STAGES: [&str; 3] = ["new", "won", "lost"];
 static FIELDS: &[Field] = &[
     Field::new("id", Kind::Id).not_null(),
-    Field::new("name", Kind::Text),
+    Field::new("name", Kind::Text).in_order_of("rank"),
+    Field::new("stage", Kind::Enum(&STAGES)).not_null().in_order_of("updated_at"),
     Field::new("rank", Kind::Integer).not_null(),
     Field::new("value", Kind::Decimal),
     Field::new("due", Kind::Date),
@@ -31,7 +33,7 @@ const KEY: [u8; 32] = [7; 32];
 /// Two tenants' tables, and a role that row-level security holds.
 const SCHEMA: &str = "
     create table things (
-        tenant_id text not null, id text not null, name text, rank integer not null, value numeric, due date,
+        tenant_id text not null, id text not null, name text, stage text not null default 'new', rank integer not null, value numeric, due date,
         seen_at timestamptz, updated_at timestamptz not null default 'epoch', tags text[] not null default '{}',
         owner_id text, deleted_at timestamptz, primary key (tenant_id, id));
     create table users (tenant_id text not null, id text not null, department text, primary key (tenant_id, id));
@@ -100,6 +102,7 @@ impl Things {
 struct Row {
     id: String,
     name: Option<u8>,
+    stage: u8,
     rank: u8,
     value: Option<u8>,
     due: Option<u8>,
@@ -110,7 +113,8 @@ impl Row {
     fn column(&self, field: &str) -> Option<u8> {
         match field {
             "name" => self.name,
-            "rank" => Some(self.rank),
+            "stage" => Some(self.stage),
+            "rank" | "updated_at" => Some(self.rank),
             "value" => self.value,
             "due" => self.due,
             _ => self.seen_at,
@@ -120,9 +124,11 @@ impl Row {
     fn values(&self, tenant: &str) -> String {
         let sql = |value: Option<u8>, write: &dyn Fn(u8) -> String| value.map_or("null".to_owned(), write);
         format!(
-            "('{tenant}', '{}', {}, {}, {}, {}, {})",
+            "('{tenant}', '{}', {}, '{}', {}, 'epoch'::timestamptz + {} * interval '1 s', {}, {}, {})",
             self.id,
             sql(self.name, &|v| format!("'{}'", char::from(b'a' + v))),
+            STAGES[usize::from(self.stage)],
+            self.rank,
             self.rank,
             sql(self.value, &|v| format!("{v}.50")),
             sql(self.due, &|v| format!("'2026-01-0{}'", v + 1)),
@@ -132,12 +138,12 @@ impl Row {
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
-    let row = (option::of(0..3_u8), 0..3_u8, option::of(0..3_u8), option::of(0..2_u8), option::of(0..2_u8));
+    let row = (option::of(0..3_u8), 0..3_u8, 0..3_u8, option::of(0..3_u8), option::of(0..2_u8), option::of(0..2_u8));
     vec(row, 0..24).prop_map(|rows| {
-        let row = |(number, (name, rank, value, due, seen_at))| {
+        let row = |(number, (name, stage, rank, value, due, seen_at))| {
             // past 999, so that the order of ids by text and by number differ
             let id = format!("CUS-{}", 990 + number);
-            Row { id, name, rank, value, due, seen_at }
+            Row { id, name, stage, rank, value, due, seen_at }
         };
         rows.into_iter().enumerate().map(row).collect()
     })
@@ -145,7 +151,15 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 fn sort() -> impl Strategy<Value = Vec<(&'static str, bool)>> {
     let fields = Just(vec!["name", "rank", "value", "due", "seen_at"]).prop_shuffle();
-    (fields, vec(any::<bool>(), 1..=4)).prop_map(|(fields, directions)| fields.into_iter().zip(directions).collect())
+    let several = (fields, vec(any::<bool>(), 1..=4));
+    let several = several.prop_map(|(fields, directions)| fields.into_iter().zip(directions).collect());
+    let one = (prop::sample::select(vec!["rank", "updated_at"]), any::<bool>()).prop_map(|step| vec![step]);
+    prop_oneof![several, one]
+}
+
+/// The names and the stages that are asked for, if any are: some more than once, and a name that nobody has.
+fn filters() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    (vec(0..4_u8, 0..4), vec(0..3_u8, 0..4))
 }
 
 /// The order as the documentation has it: no value last in either direction, ties by id in the last direction.
@@ -168,14 +182,14 @@ fn compare(a: &Row, b: &Row, sort: &[(&str, bool)]) -> Ordering {
 #[tokio::test(flavor = "multi_thread")]
 async fn paging_returns_each_row_once_and_in_order() {
     let mut things = Things::start().await;
-    let config = Config { cases: 96, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 192, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let things = std::cell::RefCell::new(&mut things);
     tokio::task::block_in_place(|| {
         runner
-            .run(&(rows(), sort(), 1..6_usize), |(rows, sort, limit)| {
+            .run(&(rows(), sort(), filters(), 1..6_usize), |(rows, sort, filters, limit)| {
                 let handle = tokio::runtime::Handle::current();
-                handle.block_on(read_all(*things.borrow_mut(), rows, &sort, limit))
+                handle.block_on(read_all(*things.borrow_mut(), rows, &sort, &filters, limit))
             })
             .unwrap();
     });
@@ -185,22 +199,32 @@ async fn read_all(
     things: &mut Things,
     mut rows: Vec<Row>,
     sort: &[(&str, bool)],
+    (asked_names, asked_stages): &(Vec<u8>, Vec<u8>),
     limit: usize,
 ) -> Result<(), TestCaseError> {
     things.insert("delete from things").await;
     for tenant in ["TNT-001", "TNT-002"] {
         let values: Vec<String> = rows.iter().map(|row| row.values(tenant)).collect();
         if !values.is_empty() {
-            let columns = "tenant_id, id, name, rank, value, due, seen_at";
+            let columns = "tenant_id, id, name, stage, rank, updated_at, value, due, seen_at";
             things.insert(&format!("insert into things ({columns}) values {}", values.join(", "))).await;
         }
     }
+    let is_named = |row: &Row| asked_names.is_empty() || row.name.is_some_and(|name| asked_names.contains(&name));
+    rows.retain(|row| is_named(row) && (asked_stages.is_empty() || asked_stages.contains(&row.stage)));
     rows.sort_by(|a, b| compare(a, b, sort));
     let expected: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
 
     let names: Vec<String> =
         sort.iter().map(|(name, down)| format!("{}{name}", if *down { "-" } else { "" })).collect();
-    let query = format!("sort={}&limit={limit}&count=exact", names.join(","));
+    let mut query = format!("sort={}&limit={limit}&count=exact", names.join(","));
+    let asked_names: Vec<String> = asked_names.iter().map(|name| char::from(b'a' + name).to_string()).collect();
+    let asked_stages: Vec<&str> = asked_stages.iter().map(|stage| STAGES[usize::from(*stage)]).collect();
+    for (name, asked) in [("name", asked_names.join(",")), ("stage", asked_stages.join(","))] {
+        if !asked.is_empty() {
+            query = format!("{query}&{name}={asked}");
+        }
+    }
     let (mut read, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = things.page(&format!("{query}{cursor}"), 1, Visibility::Everything).await.unwrap();

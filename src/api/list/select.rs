@@ -1,5 +1,7 @@
 //! The statement of a list: inside one tenant, filtered, in order, continued after the cursor, one row more than the page.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row as _};
@@ -20,6 +22,9 @@ type Sql = QueryBuilder<'static, Postgres>;
 /// reading the page. Other sizes are bound, and planned each time: nobody should fill the memory of plans by asking for
 /// every size there is.
 const USUAL: [u16; 5] = [10, 20, 50, 100, 200];
+
+/// The values of a filter that are read one by one and merged, at most.
+const MOST_ABREAST: usize = 8;
 
 impl ListQuery {
     /// Reads one page, and the total where it was asked for.
@@ -95,16 +100,18 @@ impl ListQuery {
         }
         sql.push(if self.spec.of_tenants { " from scope cross join lateral (" } else { " from (" });
         let in_two_parts = matches!(terms, [first, key] if first.nullable && !key.nullable);
+        let abreast = self.abreast(terms);
         if in_two_parts {
             self.in_two_parts(&mut sql, scope, terms, after);
+        } else if abreast.is_empty() {
+            self.in_one_part(&mut sql, scope, (terms, &self.filters), after);
         } else {
-            self.columns(&mut sql, terms);
-            self.rows(&mut sql, scope);
-            if let Some(keys) = after {
-                sql.push(" and ");
-                continued(&mut sql, terms, keys);
+            for (number, filters) in abreast.iter().enumerate() {
+                sql.push(if number == 0 { "select u.* from ((" } else { ") union all (" });
+                self.in_one_part(&mut sql, scope, (terms, filters), after);
             }
-            self.first_in_order(&mut sql, terms, Term::direction);
+            sql.push(")) u");
+            self.merged(&mut sql, "u", terms);
         }
         sql.push(") q");
         if !in_two_parts {
@@ -112,17 +119,69 @@ impl ListQuery {
             // what depends on the other side than row by row, which keeps the order.
             return sql;
         }
-        sql.push(" order by ");
+        self.merged(&mut sql, "q", terms);
+        sql
+    }
+
+    /// What was read in parts, in the order of the terms, one row more than the page.
+    fn merged(&self, sql: &mut Sql, parts: &str, terms: &[Term]) {
         for (number, term) in terms.iter().enumerate() {
-            sql.push(if number == 0 { "q." } else { ", q." });
+            sql.push(format_args!("{}{parts}.", if number == 0 { " order by " } else { ", " }));
             match term.column {
                 Some(column) => sql.push(column.name()),
                 None => sql.push(format_args!("sort_{number}")),
             };
             sql.push(term.direction());
         }
-        self.one_row_more(&mut sql);
-        sql
+        self.one_row_more(sql);
+    }
+
+    /// The filters of each part of a list that is read as several which are merged: those of a filter for several values
+    /// that an index has in the order of the list one by one, and not together. However many rows of a business have one
+    /// of these values, a page of each part is the most that is read of them. None: it is read as one.
+    fn abreast(&self, terms: &[Term]) -> Vec<Vec<Filter>> {
+        let [first, key] = terms else { return Vec::new() };
+        if self.as_of.is_some()
+            || first.nullable
+            || key.expression != self.spec.key
+            || key.descending != first.descending
+        {
+            return Vec::new();
+        }
+        let is_in_order = |filter: &Filter| {
+            let field = self.spec.fields.iter().find(|field| field.column == filter.column);
+            field.is_some_and(|field| field.in_order_of == Some(first.expression.as_str()))
+                && matches!(filter.operator, Operator::Is | Operator::In)
+                && filter.worked_out.is_none()
+        };
+        let values =
+            self.filters.iter().map(|filter| if is_in_order(filter) { one_by_one(filter) } else { Vec::new() });
+        let Some((place, values)) = values.enumerate().find(|(_, values)| (2..=MOST_ABREAST).contains(&values.len()))
+        else {
+            return Vec::new();
+        };
+        let with = |value: Filter| {
+            let filters = self.filters.iter().enumerate();
+            filters.map(|(number, filter)| if number == place { value.clone() } else { filter.clone() }).collect()
+        };
+        values.into_iter().map(with).collect()
+    }
+
+    /// The first of the rows that pass these filters.
+    fn in_one_part(
+        &self,
+        sql: &mut Sql,
+        scope: &ListScope<'_>,
+        (terms, filters): (&[Term], &[Filter]),
+        after: Option<&Keys>,
+    ) {
+        self.columns(sql, terms);
+        self.rows(sql, scope, filters);
+        if let Some(keys) = after {
+            sql.push(" and ");
+            continued(sql, terms, keys);
+        }
+        self.first_in_order(sql, terms, Term::direction);
     }
 
     /// The first of those that have a value, and, if that is not a page, the first of those that have none: an index gives
@@ -134,7 +193,7 @@ impl ListQuery {
         if !at_the_end {
             sql.push("with valued as materialized (");
             self.columns(sql, terms);
-            self.rows(sql, scope);
+            self.rows(sql, scope, &self.filters);
             sql.push(format_args!(" and {value} is not null"));
             if let Some(keys) = after {
                 sql.push(" and ");
@@ -144,7 +203,7 @@ impl ListQuery {
             sql.push(") select * from valued union all (");
         }
         self.columns(sql, terms);
-        self.rows(sql, scope);
+        self.rows(sql, scope, &self.filters);
         sql.push(format_args!(" and {value} is null"));
         if let (true, [_, terms @ ..], Some([_, keys @ ..])) = (at_the_end, terms, after.map(Vec::as_slice)) {
             sql.push(" and ");
@@ -195,7 +254,7 @@ impl ListQuery {
     fn count(&self, scope: &ListScope<'_>) -> Sql {
         let mut sql = self.opening(scope);
         sql.push("select (select count(*)");
-        self.rows(&mut sql, scope);
+        self.rows(&mut sql, scope, &self.filters);
         sql.push(if self.spec.of_tenants { ") from scope" } else { ")" });
         sql
     }
@@ -210,7 +269,7 @@ impl ListQuery {
         sql
     }
 
-    fn rows(&self, sql: &mut Sql, scope: &ListScope<'_>) {
+    fn rows(&self, sql: &mut Sql, scope: &ListScope<'_>, filters: &[Filter]) {
         let name = self.spec.versions.filter(|_| self.as_of.is_some()).unwrap_or(self.spec.table);
         sql.push(" from ").push(table(scope, name)).push(" t where ");
         sql.push(if self.spec.of_tenants { "t.tenant_id = scope.tenant_id" } else { "true" });
@@ -230,7 +289,7 @@ impl ListQuery {
             sql.push(" and (").push(condition).push(")");
         }
         self.visible(sql, scope);
-        for filter in &self.filters {
+        for filter in filters {
             sql.push(" and ");
             compared(sql, filter);
         }
@@ -480,8 +539,15 @@ fn holds(sql: &mut Sql, filter: &Filter) {
         Operand::Texts(values) if filter.is_array => {
             sql.push(format_args!("({column} && ")).push_bind(values.clone()).push(")")
         }
-        Operand::Texts(values) => any(sql, column).push_bind(values.clone()).push("))"),
-        Operand::Words(words) => any(sql, column).push(literal(words)).push("))"),
+        // By one value the planner can follow an index in the order of the list, by several it cannot.
+        Operand::Texts(values) => match values.as_slice() {
+            [value] => sql.push(format_args!("({column} = ")).push_bind(value.clone()).push(")"),
+            values => any(sql, column).push_bind(values.to_vec()).push("))"),
+        },
+        Operand::Words(words) => match words.as_slice() {
+            [word] => sql.push(format_args!("({column} = {})", literal(word))),
+            words => any(sql, column).push(literals(words)).push("))"),
+        },
         Operand::Integers(values) => any(sql, column).push_bind(values.clone()).push("))"),
         Operand::Decimals(values) => any(sql, column).push_bind(values.clone()).push("))"),
         Operand::Dates(values) => any(sql, column).push_bind(values.clone()).push("))"),
@@ -504,10 +570,30 @@ fn holds(sql: &mut Sql, filter: &Filter) {
     };
 }
 
+/// The same filter for each of its values.
+fn one_by_one(filter: &Filter) -> Vec<Filter> {
+    let one = |operand| Filter { operand, ..filter.clone() };
+    match &filter.operand {
+        Operand::Texts(values) if !filter.is_array => {
+            let values: BTreeSet<&String> = values.iter().collect();
+            values.into_iter().map(|value| one(Operand::Texts(vec![value.clone()]))).collect()
+        }
+        Operand::Words(words) => {
+            let words: BTreeSet<&'static str> = words.iter().copied().collect();
+            words.into_iter().map(|word| one(Operand::Words(vec![word]))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Words of ours as an array that the planner can look into.
-fn literal(words: &[&'static str]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "''"))).collect();
+fn literals(words: &[&'static str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| literal(word)).collect();
     format!("array[{}]", quoted.join(","))
+}
+
+fn literal(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "''"))
 }
 
 fn any<'a>(sql: &'a mut Sql, column: &str) -> &'a mut Sql {

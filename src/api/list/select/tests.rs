@@ -64,10 +64,10 @@ fn a_word_that_is_worked_out_stands_for_others_before_a_day() {
         let sql = query.select(&scope(Visibility::Everything), &terms, None).into_sql();
         sql.split_once("t.deleted_at is null").unwrap().1.split_once(" order by").unwrap().0.to_owned()
     };
-    let overdue = |words: &str| format!("((status = any(array[{words}])) or (status = any($2)) and due_date < $3)");
-    assert_eq!(conditions("status=overdue,draft"), format!(" and {}", overdue("'overdue','draft'")));
+    let overdue = |words: &str| format!("((status = {words}) or (status = any($2)) and due_date < $3)");
+    assert_eq!(conditions("status=overdue,draft"), format!(" and {}", overdue("any(array['overdue','draft'])")));
     assert_eq!(conditions("status[ne]=overdue"), format!(" and (status is null or not {})", overdue("'overdue'")));
-    assert_eq!(conditions("status=sent"), " and (status = any(array['sent']))");
+    assert_eq!(conditions("status=sent"), " and (status = 'sent')");
 }
 
 #[test]
@@ -82,10 +82,50 @@ fn values_are_bound_and_only_words_of_ours_are_written() {
 
 #[test]
 fn ne_includes_what_has_no_value() {
+    assert_eq!(conditions("stage[ne]=new", Visibility::Everything), " and (stage is null or not (stage = 'new'))");
+}
+
+#[test]
+fn what_an_index_has_in_order_value_by_value_is_merged() {
+    static FIELDS: &[Field] = &[
+        Field::new("stage", Kind::Enum(&["new", "won"])).in_order_of("updated_at"),
+        Field::new("owner_id", Kind::Id).in_order_of("updated_at"),
+        Field::new("due", Kind::Date).not_null(),
+        Field::new("updated_at", Kind::Timestamp).not_null(),
+    ];
+    static DEALS: ListSpec = ListSpec { versions: Some("deal_versions"), ..ListSpec::new("deals", FIELDS) };
+    let read = |query: &str, after| sql(&DEALS, query, Visibility::Everything, after);
+    let part = |condition: &str| {
+        format!(
+            "select t.* from \"cell_000\".deals t where t.tenant_id = scope.tenant_id and t.deleted_at is null \
+             and {condition} order by updated_at desc, id desc limit 51"
+        )
+    };
+    let merged = |one: &str, other: &str| {
+        let (one, other) = (part(one), part(other));
+        format!(
+            "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id) \
+             select q.* from scope cross join lateral (select u.* from (({one}) union all ({other})) u \
+             order by u.updated_at desc, u.id desc limit 51) q"
+        )
+    };
+    assert_eq!(read("stage=won,new,won", None), merged("(stage = 'new')", "(stage = 'won')"));
     assert_eq!(
-        conditions("stage[ne]=new", Visibility::Everything),
-        " and (stage is null or not (stage = any(array['new'])))"
+        read("owner_id=USR-002,USR-001", Some(vec![Some("x".into()), Some("LED-001".into())])),
+        merged(
+            "(owner_id = $2) and (updated_at, id) < ($3::timestamptz, $4::text)",
+            "(owner_id = $5) and (updated_at, id) < ($6::timestamptz, $7::text)"
+        )
     );
+    // of two such filters, one is enough
+    assert_eq!(
+        read("stage=won,new&owner_id=USR-001,USR-002", None),
+        merged("(stage = 'new') and (owner_id = any($2))", "(stage = 'won') and (owner_id = any($3))")
+    );
+    for as_one in ["stage=new", "stage[ne]=new,won", "stage=new,won&sort=due", "stage=new,won&sort=-updated_at,due"] {
+        assert!(!read(as_one, None).contains("union all"), "{as_one}");
+    }
+    assert!(!read("stage=new,won&as_of=2026-01-31", None).contains("union all"));
 }
 
 #[test]
