@@ -1,9 +1,12 @@
 //! What happened, read to its beginning: each event once, in order, whoever reads and however late the page.
 
+use std::time::Duration;
+
 use axum::http::Method;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::world::{Client, World};
+use crate::world::{Client, PASSWORD, World};
 
 /// Every event that a reader comes to page by page, in the order in which they come.
 async fn to_the_beginning(reader: &Client, path: &str) -> Vec<Value> {
@@ -47,6 +50,49 @@ async fn a_business_reads_all_that_happened_page_by_page_while_others_write() {
     let ours: Vec<Value> = all.iter().filter(|event| event["tenantid"] == tenant.as_str()).cloned().collect();
     assert_eq!(ids(&ours), ids(&events));
     assert!(all.len() > events.len() + 5);
+}
+
+#[tokio::test]
+async fn a_plan_shows_the_events_since_then_and_no_others() {
+    let world = World::start().await;
+    let acme = world.business_on("ACME", "starter").await;
+    let path = format!("/api/admin/events?limit=200&tenant_id={}", acme.tenant.clone().unwrap());
+    let mut left_out = Vec::new();
+    for month in 0..5 {
+        let acme = signed_in_again(&world, &acme).await;
+        // The clock stands: all of these are recorded at the same instant.
+        for number in 0..5 {
+            acme.post("/api/leads", json!({"name": format!("Lead {number} of {month}")})).await.created();
+        }
+        let since = world.clock.now() - TimeDelta::days(90);
+        let mut expected = to_the_beginning(&world.founder().await, &path).await;
+        let all = expected.len();
+        expected.retain(|event| event["recordedat"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap() >= since);
+        left_out.push(all - expected.len());
+        for limit in [2, 100] {
+            let shown = to_the_beginning(&acme, &format!("/api/events?limit={limit}")).await;
+            assert_eq!(places(&shown), places(&expected), "month {month}, {limit} a page");
+        }
+        let of_one = to_the_beginning(&acme, "/api/events?subject=LED-002").await;
+        expected.retain(|event| event["subject"] == "LED-002");
+        assert_eq!(places(&of_one), places(&expected), "month {month}");
+        world.clock.advance(Duration::from_secs(30 * 24 * 3600));
+    }
+    // Ninety days are shown to the instant; after that there is what happened on the first day.
+    assert!(left_out[..4] == [0; 4] && left_out[4] > 5, "{left_out:?}");
+    let acme = signed_in_again(&world, &acme).await;
+    assert_eq!(to_the_beginning(&acme, "/api/events?subject=LED-002").await, [] as [Value; 0]);
+    assert!(to_the_beginning(&acme, "/api/events").await.len() > 15);
+    world.clock.advance(Duration::from_secs(91 * 24 * 3600));
+    let acme = signed_in_again(&world, &acme).await;
+    let shown = to_the_beginning(&acme, "/api/events").await;
+    assert_eq!(shown.iter().map(|event| &event["type"]).collect::<Vec<_>>(), ["devhub.user.logged_in.v1"]);
+}
+
+async fn signed_in_again(world: &World, client: &Client) -> Client {
+    let mut again = world.nobody().signed_in("owner@acme.test", PASSWORD).await;
+    again.tenant.clone_from(&client.tenant);
+    again
 }
 
 #[tokio::test]

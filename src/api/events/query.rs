@@ -217,14 +217,9 @@ impl Reading {
             "select e.* from activity a
              join events e on e.tenant_id = a.tenant_id and e.tenant_position = a.tenant_position where true",
         );
-        match self.tenant {
-            Some(_) if !self.platform => {
-                sql.push(" and a.tenant_id = scope.tenant_id");
-            }
-            Some(tenant) => {
-                sql.push(" and a.tenant_id = ").push_bind(tenant.to_string());
-            }
-            None => {}
+        if let Some(tenant) = self.tenant {
+            sql.push(" and a.tenant_id = ");
+            self.push_tenant(&mut sql, tenant);
         }
         match &self.by {
             By::Anybody => {}
@@ -253,23 +248,34 @@ impl Reading {
                 sql.push(format_args!(" and {column} = ")).push_bind(value.clone());
             }
         }
-        let bounds =
-            [("a.occurred_at >= ", self.from), ("a.occurred_at < ", self.to), ("a.recorded_at >= ", self.shown_from)];
-        for (comparison, bound) in bounds {
+        for (comparison, bound) in [("a.occurred_at >= ", self.from), ("a.occurred_at < ", self.to)] {
             if let Some(bound) = bound {
                 sql.push(format_args!(" and {comparison}")).push_bind(bound);
             }
+        }
+        match (self.shown_from, self.tenant) {
+            // The time only ever goes on along a history, so that what was recorded since then begins at one position:
+            // a page is read in the order of the positions down to there, and not sorted out of all that was recorded.
+            (Some(since), Some(tenant)) => {
+                sql.push(" and a.tenant_position >= (select min(f.tenant_position) from (select b.tenant_position");
+                sql.push(" from activity b where b.tenant_id = ");
+                self.push_tenant(&mut sql, tenant);
+                sql.push(" and b.recorded_at = (select c.recorded_at from activity c where c.tenant_id = ");
+                self.push_tenant(&mut sql, tenant);
+                sql.push(" and c.recorded_at >= ").push_bind(since);
+                sql.push(" order by c.recorded_at limit 1) offset 0) f)");
+            }
+            (Some(since), None) => {
+                sql.push(" and a.recorded_at >= ").push_bind(since);
+            }
+            (None, _) => {}
         }
         match (self.before, self.tenant) {
             // By the order in which the activity is read, so that a late page costs no more than an early one.
             (Some(before), Some(tenant)) => {
                 sql.push(" and a.tenant_position < (select b.tenant_position from events b where b.position = ");
                 sql.push_bind(before).push(" and b.tenant_id = ");
-                if self.platform {
-                    sql.push_bind(tenant.to_string());
-                } else {
-                    sql.push("scope.tenant_id");
-                }
+                self.push_tenant(&mut sql, tenant);
                 sql.push(")");
             }
             (Some(before), None) => {
@@ -282,6 +288,15 @@ impl Reading {
         sql.push(format_args!(" order by {order} desc limit ")).push_bind(limit);
         sql.push(") x order by x.position desc");
         sql
+    }
+
+    /// The tenant that is read: the one that row-level security was told, or of all of them this one.
+    fn push_tenant(&self, sql: &mut QueryBuilder<'static, Postgres>, tenant: TenantId) {
+        if self.platform {
+            sql.push_bind(tenant.to_string());
+        } else {
+            sql.push("scope.tenant_id");
+        }
     }
 
     /// What a cursor of this reading is good for.
