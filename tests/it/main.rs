@@ -26,6 +26,7 @@ mod history;
 mod house;
 mod isolation;
 mod lanes;
+mod large;
 mod leads;
 mod legacy;
 mod legacy_api;

@@ -85,8 +85,8 @@ async fn catalogue(world: &World, projection: &str) -> Vec<String> {
         for query in [
             "select format('%s %s %s %s %s %s', relname, relowner, relrowsecurity, relforcerowsecurity, relacl, reloptions)
              from pg_class where oid = $1::regclass",
-            "select format('%s %s %s %s %s %s', row_number() over (order by attnum), attname, format_type(atttypid, atttypmod), attnotnull,
-                           attgenerated, pg_get_expr(adbin, adrelid))
+            "select format('%s %s %s %s %s %s %s %s', row_number() over (order by attnum), attname, format_type(atttypid, atttypmod),
+                           attnotnull, attgenerated, pg_get_expr(adbin, adrelid), attstattarget, attoptions)
              from pg_attribute a left join pg_attrdef d on adrelid = attrelid and adnum = attnum
              where attrelid = $1::regclass and attnum > 0 and not attisdropped order by attnum",
             "select indexdef from pg_indexes where (schemaname || '.' || tablename)::regclass = $1::regclass order by 1",
@@ -368,6 +368,7 @@ async fn tables_that_are_changed_by_hand_are_copied_with_the_change_and_views_ar
         .execute(
             "create index leads_by_hand on leads (tenant_id, lower(name)) where stage <> 'new';
              alter table leads set (fillfactor = 80);
+             alter table leads alter column phone set statistics 7, alter column phone set (n_distinct = -0.5);
              alter table leads add constraint leads_score check (score between 0 and 100);
              grant update (name), select on leads to devhub_platform;
              comment on table leads is 'It''s ours';

@@ -30,10 +30,10 @@ select replace(line, quote_ident($1) || '.', '') from (
     union all
     select format('privilege %s', a) from t, unnest(relacl) a
     union all
-    select format('column %s %s %s, null %s, generated %s, default %s, collation %s, storage %s, compression %s, statistics %s, privileges %s, comment %s',
+    select format('column %s %s %s, null %s, generated %s, default %s, collation %s, storage %s, compression %s, statistics %s %s, privileges %s, comment %s',
                   row_number() over (order by attnum), attname, format_type(atttypid, atttypmod), not attnotnull,
                   attgenerated, pg_get_expr(d.adbin, d.adrelid), attcollation, attstorage, attcompression,
-                  coalesce(nullif(attstattarget, -1)::text, ''), attacl, col_description(t.oid, attnum))
+                  coalesce(nullif(attstattarget, -1)::text, ''), attoptions, attacl, col_description(t.oid, attnum))
     from t join pg_attribute a on a.attrelid = t.oid and attnum > 0 and not attisdropped
     left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
     union all
@@ -106,6 +106,10 @@ union all
 select format('alter table %I.%I alter column %I set statistics %s', $2, $3, attname, attstattarget)
 from pg_attribute where attrelid = format('%I.%I', $1, $3)::regclass and attnum > 0 and not attisdropped
   and attstattarget > -1
+union all
+select format('alter table %I.%I alter column %I set (%s)', $2, $3, attname, array_to_string(attoptions, ', '))
+from pg_attribute where attrelid = format('%I.%I', $1, $3)::regclass and attnum > 0 and not attisdropped
+  and attoptions is not null
 union all
 select format('comment on table %I.%I is %L', $2, $3, comment)
 from obj_description(format('%I.%I', $1, $3)::regclass, 'pg_class') comment where comment is not null
