@@ -360,15 +360,18 @@ impl Projector {
     }
 
     async fn begin_to_write(&mut self, statements: Statements) -> sqlx::Result<Vec<Writing>> {
-        let mut writing = Vec::with_capacity(statements.len());
+        // All of them before any is on its way: none goes on unwatched because there is no connection for the next.
+        let mut ready = Vec::with_capacity(statements.len());
         for statement in statements {
-            let mut connection = self.own_connection().await?;
-            writing.push(tokio::spawn(async move {
+            ready.push((statement, self.own_connection().await?));
+        }
+        let write = |(statement, mut connection): (Statement, PoolConnection<Postgres>)| {
+            tokio::spawn(async move {
                 let written = write(&mut connection, statement).await;
                 (written, connection)
-            }));
-        }
-        Ok(writing)
+            })
+        };
+        Ok(ready.into_iter().map(write).collect())
     }
 
     /// Whether all of it is written; the first error, if there is one.
