@@ -125,15 +125,14 @@ impl ListQuery {
 
     /// What was read in parts, in the order of the terms, one row more than the page.
     fn merged(&self, sql: &mut Sql, parts: &str, terms: &[Term]) {
-        for (number, term) in terms.iter().enumerate() {
-            sql.push(format_args!("{}{parts}.", if number == 0 { " order by " } else { ", " }));
-            match term.column {
-                Some(column) => sql.push(column.name()),
-                None => sql.push(format_args!("sort_{number}")),
+        let read = |(number, term): (usize, &Term)| {
+            let value = match term.column {
+                Some(column) => format!("{parts}.{}", column.name()),
+                None => format!("{parts}.sort_{number}"),
             };
-            sql.push(term.direction());
-        }
-        self.one_row_more(sql);
+            value + term.direction()
+        };
+        self.one_row_more_by(sql, terms.iter().enumerate().map(read));
     }
 
     /// The filters of each part of a list that is read as several which are merged: those of a filter for several values
@@ -229,15 +228,13 @@ impl ListQuery {
 
     /// In the order of the terms, one row more than the page.
     fn first_in_order(&self, sql: &mut Sql, terms: &[Term], direction: fn(&Term) -> &'static str) {
-        sql.push(" order by ");
-        for (number, term) in terms.iter().enumerate() {
-            let comma = if number == 0 { "" } else { ", " };
-            sql.push(format_args!("{comma}{}{}", term.expression, direction(term)));
-        }
-        self.one_row_more(sql);
+        self.one_row_more_by(sql, terms.iter().map(|term| format!("{}{}", term.expression, direction(term))));
     }
 
-    fn one_row_more(&self, sql: &mut Sql) {
+    fn one_row_more_by(&self, sql: &mut Sql, order: impl Iterator<Item = String>) {
+        for (number, by) in order.enumerate() {
+            sql.push(if number == 0 { " order by " } else { ", " }).push(by);
+        }
         sql.push(" limit ");
         self.rows_of_a_page(sql, self.limit + 1);
     }
