@@ -52,6 +52,8 @@ pub struct Parts {
     pub records: Gather<Records>,
     /// Reads lists.
     pub readers: Readers,
+    /// Over which the founder reads what happened anywhere.
+    pub founder_readers: Readers,
     /// Seals cursors.
     pub cursor_key: [u8; 32],
 }
@@ -122,6 +124,7 @@ impl App {
         let standings = Gather::new(Standings::new(&cell.sign_in, clock.clone()), STANDING_DESKS);
         let records = Gather::new(Records::new(&cell.request), RECORD_DESKS);
         let readers = Readers::new(&cell.request);
+        let founder_readers = Readers::new(&cell.founder);
         let app = Self(Arc::new(Parts {
             database,
             store,
@@ -133,6 +136,7 @@ impl App {
             last_known: LastKnown::default(),
             records,
             readers,
+            founder_readers,
             cursor_key,
         }));
         let parts = Arc::downgrade(&app.0);

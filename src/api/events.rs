@@ -3,7 +3,7 @@
 //! Outside the system an event is a `CloudEvent` (1.0). Lists begin with the newest.
 
 pub(super) mod cloud_event;
-mod query;
+pub mod query;
 
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
@@ -19,9 +19,8 @@ use super::page::Page;
 use super::query::Query;
 use super::{App, Problem};
 use crate::aggregates::permission::{Action, Module, Permission, Scope};
-use crate::aggregates::tenant::Tenant;
 use crate::aggregates::values::{Feature, Plan};
-use crate::event_store::{Planned, StreamId};
+use crate::event_store::Planned;
 
 use cloud_event::CloudEvent;
 use query::{AdminEventsQuery, By, EventsQuery, Reading};
@@ -79,10 +78,9 @@ async fn own_events(
 ) -> Result<Response, Problem> {
     let reach = caller.require(READ)?;
     let format = Format::wanted(&headers);
-    let tenant = app.store.streams().load::<Tenant>(&StreamId::of_tenant(caller.tenant())).await?.state;
     if format != Format::Page {
         caller.require(EXPORT)?;
-        if !tenant.has(Feature::Exports) {
+        if !caller.business.has(Feature::Exports) {
             let plan = Plan::first_with(Feature::Exports);
             return Err(Problem::plan_limit("exports are not part of the plan", 0, 0, Some(plan.as_str())));
         }
@@ -93,8 +91,9 @@ async fn own_events(
         (Scope::Department, Some(department)) => By::Department { department, me },
         (Scope::Department, None) | (Scope::Own, _) => By::Me(me),
     };
-    let shown = tenant.plan.allowance().audit_days.map(|days| app.clock.now() - TimeDelta::days(i64::from(days)));
-    let reading = query.reading(Some(caller.tenant()), by, shown)?;
+    let days = caller.business.plan.allowance().audit_days;
+    let shown = days.map(|days| app.clock.now() - TimeDelta::days(i64::from(days)));
+    let reading = query.reading(caller.tenant(), by, shown)?;
     answer(&app, reading, format, &uri).await
 }
 

@@ -1,10 +1,10 @@
-//! Connections that lists are read over. They are kept from one list to the next: a pool sends a ping whenever one is
-//! handed back, which is a round trip for each page.
+//! Connections that lists and events are read over. They are kept from one page to the next: a pool sends a ping
+//! whenever one is handed back, which is a round trip for each page.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Problem;
@@ -29,7 +29,7 @@ struct Reading {
 }
 
 impl Readers {
-    /// Connections like those of this pool, which see the rows of one tenant.
+    /// Connections like those of this pool.
     #[must_use]
     pub fn new(pool: &PgPool) -> Self {
         let most = pool.options().get_max_connections();
@@ -49,12 +49,24 @@ impl Readers {
     ) -> Result<Page<V>, Problem> {
         let mut reading = self.take().await?;
         let page = query.records(&mut reading.connection, scope, view).await;
-        match &page {
-            // A cursor is refused before anything is asked.
-            Err(problem) if problem.kind() != ProblemKind::InvalidCursor => self.idle().clear(),
-            Ok(_) | Err(_) => self.idle().push(reading.connection),
-        }
+        // A cursor is refused before anything is asked.
+        let is_whole = page.as_ref().err().is_none_or(|problem| problem.kind() == ProblemKind::InvalidCursor);
+        self.keep(reading, is_whole);
         page
+    }
+
+    /// Reads all rows of a statement.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn rows<R>(&self, statement: &mut QueryBuilder<'static, Postgres>) -> sqlx::Result<Vec<R>>
+    where
+        R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut reading = self.take().await?;
+        let rows = statement.build_query_as().fetch_all(&mut reading.connection).await;
+        self.keep(reading, rows.is_ok());
+        rows
     }
 
     /// One that is free, or a new one; waits if there are as many as there may be.
@@ -66,6 +78,16 @@ impl Readers {
             None => open(&self.options).await?,
         };
         Ok(Reading { connection, _place: place })
+    }
+
+    /// Keeps a connection for the next page, unless something went wrong on it.
+    fn keep(&self, reading: Reading, is_whole: bool) {
+        let mut idle = self.idle();
+        if is_whole {
+            idle.push(reading.connection);
+        } else {
+            idle.clear();
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<PgConnection>> {

@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::aggregates::event_types;
 use crate::api::Problem;
-use crate::event_store::Recorded;
 use crate::event_store::upcast::{UPCASTERS, Versioned, upcast};
+use crate::event_store::{Recorded, stream};
 
 /// Something that happened, as a `CloudEvent` 1.0 with extensions for who, why and where in the log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -78,26 +78,27 @@ pub struct CloudEvent {
 
 impl CloudEvent {
     /// What a stored event means today: usually one event. `whole` writes actors of the business whole, too.
-    pub fn read(recorded: &Recorded, whole: bool) -> Result<Vec<Self>, Problem> {
+    pub fn read(mut recorded: Recorded, whole: bool) -> Result<Vec<Self>, Problem> {
         let stored = Versioned {
-            event_type: recorded.event_type.clone(),
-            event_version: recorded.event_version.clone(),
-            payload: recorded.payload.clone(),
+            event_type: std::mem::take(&mut recorded.event_type),
+            event_version: std::mem::take(&mut recorded.event_version),
+            payload: recorded.payload.take(),
         };
         let today = upcast(stored, UPCASTERS).map_err(Problem::internal)?;
-        let actor = recorded.own_actor().filter(|_| !whole).unwrap_or_else(|| recorded.actor());
-        let meta = |key: &str| recorded.meta(key).map(str::to_owned);
-        let events = today.into_iter().map(|event| Self {
+        let actor = recorded.own_actor().filter(|_| !whole).unwrap_or_else(|| recorded.actor()).to_owned();
+        let tenant = recorded.tenant_id.to_string();
+        let mut meta = |key: &str| recorded.metadata.remove(key);
+        let event = Self {
             specversion: "1.0",
             id: recorded.event_id,
-            kind: public_type(&recorded.aggregate_type, &event.event_type, &event.event_version),
-            source: format!("/tenants/{}", recorded.tenant_id),
-            subject: recorded.local_id().to_owned(),
+            kind: String::new(),
+            source: format!("/tenants/{tenant}"),
+            subject: stream::local_part(&recorded.aggregate_id).to_owned(),
             time: recorded.occurred_at,
             datacontenttype: "application/json",
-            tenantid: recorded.tenant_id.to_string(),
+            tenantid: tenant,
             sequence: recorded.tenant_position.to_string(),
-            actorid: actor.to_owned(),
+            actorid: actor,
             role: meta("role"),
             sessionid: meta("session_id"),
             supportsession: meta("support_session"),
@@ -106,16 +107,22 @@ impl CloudEvent {
             requestid: meta("request_id"),
             importedfrom: imported_from(meta),
             recordedat: recorded.recorded_at,
-            aggregatetype: recorded.aggregate_type.clone(),
+            aggregatetype: recorded.aggregate_type,
             version: recorded.sequence,
-            data: data(event.payload),
+            data: Value::Null,
+        };
+        // The last of them is moved and not copied, and there is usually one.
+        let events = std::iter::repeat_n(event, today.len()).zip(today).map(|(event, meant)| Self {
+            kind: public_type(&event.aggregatetype, &meant.event_type, &meant.event_version),
+            data: data(meant.payload),
+            ..event
         });
         Ok(events.collect())
     }
 }
 
 /// `leads/123`, for what an import of the old application's database told.
-fn imported_from(meta: impl Fn(&str) -> Option<String>) -> Option<String> {
+fn imported_from(mut meta: impl FnMut(&str) -> Option<String>) -> Option<String> {
     meta("source").filter(|source| source == "legacy")?;
     Some(format!("{}/{}", meta("legacy_table")?, meta("legacy_key")?))
 }
@@ -154,18 +161,23 @@ fn data(payload: Value) -> Value {
     }
 }
 
-fn unmarked(value: Value) -> Value {
+fn unmarked(mut value: Value) -> Value {
+    unmark(&mut value);
+    value
+}
+
+/// Puts what is marked as personal in the place of its mark.
+fn unmark(value: &mut Value) {
+    while let Value::Object(members) = value
+        && members.len() == 1
+        && let Some(personal) = members.remove("personal")
+    {
+        *value = personal;
+    }
     match value {
-        Value::Object(mut members) => {
-            if members.len() == 1
-                && let Some(personal) = members.remove("personal")
-            {
-                return unmarked(personal);
-            }
-            Value::Object(members.into_iter().map(|(name, value)| (name, unmarked(value))).collect::<Map<_, _>>())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(unmarked).collect()),
-        other => other,
+        Value::Object(members) => members.values_mut().for_each(unmark),
+        Value::Array(items) => items.iter_mut().for_each(unmark),
+        _ => {}
     }
 }
 

@@ -88,13 +88,32 @@ pub enum By {
     Me(String),
 }
 
+/// Whose history is read.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    /// That of the caller's business, as far back as its plan shows it.
+    Business { tenant: TenantId, since: Option<DateTime<Utc>> },
+    /// That of all businesses, or of one of them: only the founder reads it.
+    Platform(Option<TenantId>),
+}
+
+impl Of {
+    fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Business { tenant, .. } => Some(tenant),
+            Self::Platform(tenant) => tenant,
+        }
+    }
+
+    fn is_platform(self) -> bool {
+        matches!(self, Self::Platform(_))
+    }
+}
+
 /// Events to be read, the newest first.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    /// Of which business; of all, for the founder.
-    tenant: Option<TenantId>,
-    /// Whether it is the founder who reads.
-    platform: bool,
+    of: Of,
     by: By,
     kinds: Vec<String>,
     actor: Option<String>,
@@ -103,7 +122,6 @@ pub struct Reading {
     correlation_id: Option<String>,
     from: Option<DateTime<Utc>>,
     to: Option<DateTime<Utc>>,
-    shown_from: Option<DateTime<Utc>>,
     limit: u16,
     cursor: Option<String>,
     /// Only what stands before the event at this position, which is one of those.
@@ -129,30 +147,28 @@ impl AdminEventsQuery {
             limit: self.limit,
             cursor: self.cursor,
         };
-        Ok(Reading { platform: true, ..query.reading(tenant, By::Anybody, None)? })
+        query.bounded(Of::Platform(tenant), By::Anybody)
     }
 }
 
 impl EventsQuery {
-    /// What is to be read, inside these bounds.
+    /// What is to be read of a business: by whom, and recorded since when, if its plan limits that.
     ///
     /// # Errors
     /// `validation_failed` for a value that is not accepted.
-    pub fn reading(
-        self,
-        tenant: Option<TenantId>,
-        by: By,
-        shown_from: Option<DateTime<Utc>>,
-    ) -> Result<Reading, Problem> {
+    pub fn reading(self, tenant: TenantId, by: By, since: Option<DateTime<Utc>>) -> Result<Reading, Problem> {
+        self.bounded(Of::Business { tenant, since }, by)
+    }
+
+    fn bounded(self, of: Of, by: By) -> Result<Reading, Problem> {
         let kinds = self.kind.iter().map(|text| {
             stored_type(text).ok_or_else(|| wrong("type", "unknown_value", format!("there is no event {text}")))
         });
         let kinds = kinds.collect::<Result<_, _>>()?;
         let limit = page::limit(self.limit)?;
-        let actor = self.actor.map(|actor| whole_actor(actor, tenant)).transpose()?;
+        let actor = self.actor.map(|actor| whole_actor(actor, of.tenant())).transpose()?;
         Ok(Reading {
-            tenant,
-            platform: false,
+            of,
             by,
             kinds,
             actor,
@@ -161,7 +177,6 @@ impl EventsQuery {
             correlation_id: self.correlation_id,
             from: self.from.map(|text| instant("from", &text, false)).transpose()?,
             to: self.to.map(|text| instant("to", &text, true)).transpose()?,
-            shown_from,
             limit,
             cursor: self.cursor,
             before: None,
@@ -191,22 +206,23 @@ impl Reading {
     /// # Errors
     /// If the database fails.
     pub async fn some(&self, app: &App, limit: i64) -> Result<(Vec<CloudEvent>, Option<i64>), Problem> {
-        let cell = app.database.cell_of(self.tenant.unwrap_or(TenantId::Platform));
-        let pool = if self.platform { &cell.founder } else { &cell.request };
-        let mut recorded: Vec<Recorded> = self.select(limit + 1).build_query_as().fetch_all(pool).await?;
+        let readers = if self.of.is_platform() { &app.founder_readers } else { &app.readers };
+        let mut recorded: Vec<Recorded> = readers.rows(&mut self.statement(limit + 1)).await?;
         let more = i64::try_from(recorded.len()).is_ok_and(|found| found > limit);
         recorded.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let last = recorded.last().map(|event| event.position);
         let mut events = Vec::with_capacity(recorded.len());
-        for event in &recorded {
-            events.extend(CloudEvent::read(event, self.platform)?);
+        for event in recorded {
+            events.extend(CloudEvent::read(event, self.of.is_platform())?);
         }
         Ok((events, last.filter(|_| more)))
     }
 
-    fn select(&self, limit: i64) -> QueryBuilder<'static, Postgres> {
+    /// The statement that reads up to so many events, the columns of `events`.
+    #[must_use]
+    pub fn statement(&self, limit: i64) -> QueryBuilder<'static, Postgres> {
         let mut sql = QueryBuilder::new("");
-        if let (Some(tenant), false) = (self.tenant, self.platform) {
+        if let Of::Business { tenant, .. } = self.of {
             sql.push("with scope as materialized (select set_config('devhub.tenant_id', ");
             sql.push_bind(tenant.to_string()).push(", true) as tenant_id) ");
             sql.push("select x.* from scope cross join lateral (");
@@ -217,7 +233,7 @@ impl Reading {
             "select e.* from activity a
              join events e on e.tenant_id = a.tenant_id and e.tenant_position = a.tenant_position where true",
         );
-        if let Some(tenant) = self.tenant {
+        if let Some(tenant) = self.of.tenant() {
             sql.push(" and a.tenant_id = ");
             self.push_tenant(&mut sql, tenant);
         }
@@ -253,24 +269,18 @@ impl Reading {
                 sql.push(format_args!(" and {comparison}")).push_bind(bound);
             }
         }
-        match (self.shown_from, self.tenant) {
+        if let Of::Business { since: Some(since), .. } = self.of {
             // The time only ever goes on along a history, so that what was recorded since then begins at one position:
             // a page is read in the order of the positions down to there, and not sorted out of all that was recorded.
-            (Some(since), Some(tenant)) => {
-                sql.push(" and a.tenant_position >= (select min(f.tenant_position) from (select b.tenant_position");
-                sql.push(" from activity b where b.tenant_id = ");
-                self.push_tenant(&mut sql, tenant);
-                sql.push(" and b.recorded_at = (select c.recorded_at from activity c where c.tenant_id = ");
-                self.push_tenant(&mut sql, tenant);
-                sql.push(" and c.recorded_at >= ").push_bind(since);
-                sql.push(" order by c.recorded_at limit 1) offset 0) f)");
-            }
-            (Some(since), None) => {
-                sql.push(" and a.recorded_at >= ").push_bind(since);
-            }
-            (None, _) => {}
+            sql.push(
+                " and a.tenant_position >= (select min(f.tenant_position) from (select b.tenant_position
+                 from activity b where b.tenant_id = scope.tenant_id
+                 and b.recorded_at = (select c.recorded_at from activity c where c.tenant_id = scope.tenant_id
+                 and c.recorded_at >= ",
+            );
+            sql.push_bind(since).push(" order by c.recorded_at limit 1) offset 0) f)");
         }
-        match (self.before, self.tenant) {
+        match (self.before, self.of.tenant()) {
             // By the order in which the activity is read, so that a late page costs no more than an early one.
             (Some(before), Some(tenant)) => {
                 sql.push(" and a.tenant_position < (select b.tenant_position from events b where b.position = ");
@@ -284,7 +294,7 @@ impl Reading {
             (None, _) => {}
         }
         // Within a tenant both orders are the same; the activity has the one, the log both.
-        let order = if self.tenant.is_some() { "a.tenant_position" } else { "e.position" };
+        let order = if self.of.tenant().is_some() { "a.tenant_position" } else { "e.position" };
         sql.push(format_args!(" order by {order} desc limit ")).push_bind(limit);
         sql.push(") x order by x.position desc");
         sql
@@ -292,7 +302,7 @@ impl Reading {
 
     /// The tenant that is read: the one that row-level security was told, or of all of them this one.
     fn push_tenant(&self, sql: &mut QueryBuilder<'static, Postgres>, tenant: TenantId) {
-        if self.platform {
+        if self.of.is_platform() {
             sql.push_bind(tenant.to_string());
         } else {
             sql.push("scope.tenant_id");
@@ -304,8 +314,8 @@ impl Reading {
         let by = format!("{:?}", self.by);
         serde_json::to_vec(&(
             "events-cursor-1",
-            self.tenant,
-            self.platform,
+            self.of.tenant(),
+            self.of.is_platform(),
             by,
             &self.kinds,
             (&self.actor, &self.aggregate, &self.subject, &self.correlation_id),

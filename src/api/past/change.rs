@@ -107,7 +107,7 @@ impl Change {
         names: &HashMap<String, String>,
     ) -> Result<Self, Problem> {
         let missing = || Problem::internal(format!("the event at {} means nothing today", recorded.position));
-        let event = CloudEvent::read(recorded, false)?.into_iter().next().ok_or_else(missing)?;
+        let event = CloudEvent::read(recorded.clone(), false)?.into_iter().next().ok_or_else(missing)?;
         let before = before.map(fields::<N>).transpose()?;
         let changes = compared::<N>(before.as_ref(), &fields::<N>(version)?);
         Ok(Self {
