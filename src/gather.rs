@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::event_store::is_lost;
+
 /// How long a desk may take; longer than the longest statement that the database allows.
 const PATIENCE: Duration = Duration::from_secs(35);
 
@@ -222,17 +224,6 @@ impl<Q: Question> Desks<Q> {
         }
         let fresh = self.question.open().await?;
         self.question.ask(desk.insert(fresh), group, keys).await
-    }
-}
-
-/// Whether it was the connection that failed, and not the statement: classes 08 and 57P of PostgreSQL's codes.
-fn is_lost(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
-        }
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
-        _ => false,
     }
 }
 

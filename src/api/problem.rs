@@ -14,6 +14,7 @@ pub use kind::{Entry, ProblemKind};
 pub use pages::{markdown, routes};
 
 use super::context;
+use crate::event_store::is_lost;
 use crate::gather::Unanswered;
 
 /// The media type of RFC 9457.
@@ -303,6 +304,15 @@ impl Problem {
         Self::later(ProblemKind::Overloaded, detail, 1)
     }
 
+    /// 503: the database is not there, which may be over in a moment. The cause goes to the log, once, under the
+    /// request's id.
+    pub fn unreachable(cause: impl fmt::Display) -> Self {
+        let request_id = context::request_id();
+        let request_id = request_id.as_deref().unwrap_or("none");
+        tracing::error!(request_id, %cause, "the database could not be reached for request {request_id}: {cause}");
+        Self::overloaded("the database cannot be reached at the moment")
+    }
+
     /// 500: the cause goes to the log, once, under the request's id; the answer says nothing of it.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let request_id = context::request_id();
@@ -364,10 +374,12 @@ impl From<sqlx::Error> for Problem {
 }
 
 impl From<&sqlx::Error> for Problem {
-    /// A database that gives no connection in time is too busy; all else is a defect of ours.
+    /// A database that gives no connection in time is too busy, one that breaks a connection off is gone for a moment; all
+    /// else is a defect of ours.
     fn from(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self::overloaded("no database connection was free in time"),
+            lost if is_lost(lost) => Self::unreachable(lost),
             other => Self::internal(other),
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{Connection as _, FromRow, PgPool, Postgres, QueryBuilder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Problem;
@@ -25,6 +25,7 @@ pub struct Readers {
 /// closed the one, it has closed them all.
 struct Reading {
     connection: PgConnection,
+    was_kept: bool,
     _place: OwnedSemaphorePermit,
 }
 
@@ -47,10 +48,16 @@ impl Readers {
         scope: &ListScope<'_>,
         view: impl Fn(Stored<T>) -> V,
     ) -> Result<Page<V>, Problem> {
-        let mut reading = self.take().await?;
-        let page = query.records(&mut reading.connection, scope, view).await;
         // A cursor is refused before anything is asked.
-        let is_whole = page.as_ref().err().is_none_or(|problem| problem.kind() == ProblemKind::InvalidCursor);
+        let is_whole = |page: &Result<_, Problem>| {
+            page.as_ref().err().is_none_or(|problem| problem.kind() == ProblemKind::InvalidCursor)
+        };
+        let mut reading = self.take().await?;
+        let mut page = query.records(&mut reading.connection, scope, &view).await;
+        if !is_whole(&page) && self.begins_anew(&mut reading).await? {
+            page = query.records(&mut reading.connection, scope, &view).await;
+        }
+        let is_whole = is_whole(&page);
         self.keep(reading, is_whole);
         page
     }
@@ -59,12 +66,15 @@ impl Readers {
     ///
     /// # Errors
     /// The database's.
-    pub async fn rows<R>(&self, statement: &mut QueryBuilder<'static, Postgres>) -> sqlx::Result<Vec<R>>
+    pub async fn rows<R>(&self, statement: impl Fn() -> QueryBuilder<'static, Postgres>) -> sqlx::Result<Vec<R>>
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let mut reading = self.take().await?;
-        let rows = statement.build_query_as().fetch_all(&mut reading.connection).await;
+        let mut rows = statement().build_query_as().fetch_all(&mut reading.connection).await;
+        if rows.is_err() && self.begins_anew(&mut reading).await? {
+            rows = statement().build_query_as().fetch_all(&mut reading.connection).await;
+        }
         self.keep(reading, rows.is_ok());
         rows
     }
@@ -73,11 +83,24 @@ impl Readers {
     async fn take(&self) -> sqlx::Result<Reading> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         let idle = self.idle().pop();
+        let was_kept = idle.is_some();
         let connection = match idle {
             Some(connection) => connection,
             None => open(&self.options).await?,
         };
-        Ok(Reading { connection, _place: place })
+        Ok(Reading { connection, was_kept, _place: place })
+    }
+
+    /// After an error: whether the connection was one that the database had closed since it was last used. Then it is
+    /// another.
+    async fn begins_anew(&self, reading: &mut Reading) -> sqlx::Result<bool> {
+        if !reading.was_kept || reading.connection.ping().await.is_ok() {
+            return Ok(false);
+        }
+        self.idle().clear();
+        reading.connection = open(&self.options).await?;
+        reading.was_kept = false;
+        Ok(true)
     }
 
     /// Keeps a connection for the next page, unless something went wrong on it.

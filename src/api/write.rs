@@ -199,6 +199,7 @@ impl From<AppendError> for Problem {
             AppendError::Conflict(_) => Self::overloaded("others keep changing the same record"),
             AppendError::Overloaded => Self::overloaded("too many commands are waiting"),
             AppendError::Stopped => Self::overloaded("the server is stopping"),
+            AppendError::Unreachable => Self::unreachable(error),
             AppendError::Store(error) => Self::internal(error),
         }
     }
@@ -206,7 +207,10 @@ impl From<AppendError> for Problem {
 
 impl From<LoadError> for Problem {
     fn from(error: LoadError) -> Self {
-        Self::internal(error)
+        match error {
+            LoadError::Unreachable(..) => Self::unreachable(error),
+            LoadError::Read(..) | LoadError::Unknown { .. } => Self::internal(error),
+        }
     }
 }
 

@@ -121,6 +121,9 @@ pub enum AppendError {
     /// The appender has stopped.
     #[error("the store is shutting down")]
     Stopped,
+    /// The database is not there; nothing was stored.
+    #[error("the database could not be reached")]
+    Unreachable,
     /// The database failed; what was asked may or may not have been stored.
     #[error("the event store failed: {0}")]
     Store(Arc<sqlx::Error>),

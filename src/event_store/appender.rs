@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::append::{Append, AppendError, Appended};
 use super::batch::{Known, Outcome, write_at_once, write_locked};
+use super::cell::is_lost;
 use super::tail::{Tail, TailWriter};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
@@ -260,11 +261,17 @@ impl Writer {
     }
 
     /// Writes a batch and answers each command in it.
+    ///
+    /// If the connection is lost, the batch may have been stored without our hearing of it. Its statement moves the head
+    /// from where it was, or does nothing: what comes next in the log shows whether it did, and once the head has moved, what
+    /// may still be under way comes to nothing. So the batch is taken again, and its commands fail only if it was stored.
     async fn write(&mut self, mut jobs: Vec<Job>) {
         let mut locked = false;
+        let mut lost: Option<Lost> = None;
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
-            match self.try_to_write(&mut jobs, locked, now).await {
+            let began_at = lost.as_ref().and_then(|lost| lost.began_at);
+            match self.try_to_write(&mut jobs, (locked, began_at), now).await {
                 Ok(Outcome::Stored { answers, entries }) => {
                     for (job, answer) in jobs.into_iter().zip(answers) {
                         // A waiter that went away had its command stored all the same.
@@ -278,35 +285,67 @@ impl Writer {
                     self.known.forget();
                     locked = true;
                 }
+                Ok(Outcome::StoredBefore) => {
+                    self.known.forget();
+                    break;
+                }
+                Err(error) if is_lost(&error) => {
+                    tracing::warn!(%error, commands = jobs.len(), "the connection was lost with a batch on it: {error}");
+                    let began_at = self.known.head().or(began_at);
+                    lost = Some(Lost { began_at, error: Arc::new(error) });
+                    self.known.forget();
+                    locked = true;
+                }
                 Err(error) => {
                     self.known.forget();
                     tracing::error!(%error, commands = jobs.len(), "the event store did not take a batch: {error}");
-                    let error = AppendError::from(error);
-                    for job in jobs {
-                        let _ = job.answer.send(Err(error.clone()));
-                    }
-                    return;
+                    let error = match error {
+                        sqlx::Error::PoolTimedOut if began_at.is_none() => AppendError::Unreachable,
+                        error => AppendError::from(error),
+                    };
+                    return refuse(jobs, &error);
                 }
             }
         }
-        for job in jobs {
-            let _ = job.answer.send(Err(AppendError::Overloaded));
-        }
+        let error = match lost {
+            Some(Lost { began_at: None, .. }) => AppendError::Unreachable,
+            Some(Lost { error, .. }) => AppendError::Store(error),
+            None => AppendError::Overloaded,
+        };
+        refuse(jobs, &error);
     }
 
     /// Tries once. After a failure the connection is not used again.
-    async fn try_to_write(&mut self, jobs: &mut [Job], locked: bool, now: DateTime<Utc>) -> sqlx::Result<Outcome> {
+    async fn try_to_write(
+        &mut self,
+        jobs: &mut [Job],
+        (locked, began_at): (bool, Option<i64>),
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<Outcome> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.pool.acquire().await?,
         };
         let outcome = if locked {
-            write_locked(&mut connection, &self.cell, &mut self.known, jobs, now).await?
+            write_locked(&mut connection, &self.cell, &mut self.known, (jobs, began_at), now).await?
         } else {
             write_at_once(&mut connection, &self.cell, &mut self.known, jobs, now).await?
         };
         self.connection = Some(connection);
         Ok(outcome)
+    }
+}
+
+/// A connection that was lost with a batch on it.
+struct Lost {
+    /// Where the head was that the batch would have moved; none if it had not come to that.
+    began_at: Option<i64>,
+    error: Arc<sqlx::Error>,
+}
+
+fn refuse(jobs: Vec<Job>, error: &AppendError) {
+    for job in jobs {
+        let _ = job.answer.send(Err(error.clone()));
     }
 }
 

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 use facts::{Facts, learn_heads, learn_versions, read_head};
 
@@ -54,6 +55,11 @@ impl Known {
         *self = Self::default();
     }
 
+    /// Where the head is; none if that is not known.
+    pub(super) fn head(&self) -> Option<i64> {
+        self.head.map(|(position, _)| position)
+    }
+
     pub(super) fn position(&self) -> i64 {
         self.head.map_or(0, |(position, _)| position)
     }
@@ -70,6 +76,8 @@ pub(super) enum Outcome {
     },
     /// Nothing is stored: something can only be judged under the head row's lock.
     TakeTheLock,
+    /// It was stored by an earlier try, and what that had to answer is lost.
+    StoredBefore,
 }
 
 struct Batch<'a> {
@@ -187,7 +195,8 @@ pub(super) async fn write_at_once(
     Ok(batch.stored().into_known(known))
 }
 
-/// Writes the commands under the head row's lock, having asked the database about each.
+/// Writes the commands under the head row's lock, having asked the database about each; if an earlier try `began_at`
+/// where the head was then, only if that try did not store them.
 ///
 /// # Errors
 /// The database's, after which the batch may or may not have been stored.
@@ -195,12 +204,17 @@ pub(super) async fn write_locked(
     connection: &mut PgConnection,
     cell: &str,
     known: &mut Known,
-    jobs: &mut [Job],
+    (jobs, began_at): (&mut [Job], Option<i64>),
     now: DateTime<Utc>,
 ) -> sqlx::Result<Outcome> {
     let mut transaction = connection.begin().await?;
     known.forget();
     known.head = Some(read_head(&mut transaction, cell, " for update").await?);
+    if let Some(position) = began_at.filter(|position| known.head() != Some(*position))
+        && begins_at(&mut transaction, jobs, position + 1).await?
+    {
+        return Ok(Outcome::StoredBefore);
+    }
     learn_heads(&mut transaction, known, jobs).await?;
     learn_versions(&mut transaction, known, jobs).await?;
     let facts = Facts::ask(&mut transaction, jobs).await?;
@@ -230,6 +244,14 @@ pub(super) async fn write_locked(
     }
     transaction.commit().await?;
     Ok(batch.stored().into_known(known))
+}
+
+/// Whether the event at this position is one of these commands'.
+async fn begins_at(connection: &mut PgConnection, jobs: &[Job], position: i64) -> sqlx::Result<bool> {
+    let there = sqlx::query_scalar("select event_id from events where position = $1").bind(position);
+    let there: Option<Uuid> = there.fetch_optional(connection).await?;
+    let mut writes = appends(jobs).flat_map(|(_, append)| &append.writes);
+    Ok(there.is_some_and(|there| writes.any(|write| write.events.iter().any(|event| event.event_id == there))))
 }
 
 impl<'a> Batch<'a> {

@@ -65,6 +65,22 @@ pub(crate) const BY_KEY: [(&str, &str); 6] = [
 /// read everybody's for each. What it takes for much work is none that compiling it would speed up.
 const BY_TENANT: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
 
+/// How long a connection of a pool is unused before it is asked whether it is still there.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Whether it was the connection that failed, and not the statement: classes 08 and 57P of PostgreSQL's codes. Whatever
+/// was asked over it may have been done or not.
+#[must_use]
+pub fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+        }
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) => true,
+        _ => false,
+    }
+}
+
 /// The database could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
@@ -164,9 +180,17 @@ impl Database {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
-                // A ping at every hand-out costs a tenth to a fifth of the throughput; a broken connection
-                // shows at its next statement.
+                // A ping at every hand-out costs a tenth to a fifth of the throughput. One that nobody has used for a
+                // while is asked whether it is still there: the database may have been started again meanwhile.
                 .test_before_acquire(false)
+                .before_acquire(|connection, kept| {
+                    Box::pin(async move {
+                        if kept.idle_for > IDLE {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                })
                 .connect_lazy_with(options)
         };
         let platform = pool("devhub_platform", 8, &[]);

@@ -8,12 +8,13 @@ use std::any::Any;
 use std::sync::Arc;
 
 use cqrs_es::Aggregate;
-use cqrs_es::persist::PersistedEventRepository;
+use cqrs_es::persist::{PersistedEventRepository, PersistenceError, SerializedEvent};
 use postgres_es::PostgresEventRepository;
 use quick_cache::sync::Cache;
 use sqlx::PgPool;
 
 use super::append::AppendError;
+use super::cell::is_lost;
 use super::stream::StreamId;
 use super::upcast::{UPCASTERS, Versioned, upcast};
 use crate::aggregates::claims::ClaimKind;
@@ -28,6 +29,9 @@ pub enum LoadError {
     /// The database failed.
     #[error("the stream of {0} could not be read: {1}")]
     Read(StreamId, String),
+    /// The database is not there.
+    #[error("the stream of {0} could not be read: {1}")]
+    Unreachable(StreamId, String),
     /// An event of it is not what this version of the program knows.
     #[error("event {sequence} of {stream} ({event_type}) is not understood: {reason}")]
     Unknown {
@@ -131,10 +135,8 @@ impl Streams {
     async fn read_on<A: Aggregate>(&self, stream: &StreamId, from: Loaded<A>) -> Result<Loaded<A>, LoadError> {
         let unreadable = |error: &dyn std::error::Error| LoadError::Read(stream.clone(), error.to_string());
         let Loaded { mut state, mut version } = from;
-        let repository = PostgresEventRepository::new(self.pool.clone());
         let last = usize::try_from(version).map_err(|error| unreadable(&error))?;
-        let stored =
-            repository.get_last_events::<A>(&stream.aggregate_id(), last).await.map_err(|error| unreadable(&error))?;
+        let stored = self.stored::<A>(stream, last).await?;
         for event in stored {
             let sequence = event.sequence;
             let event_type = event.event_type.clone();
@@ -152,6 +154,32 @@ impl Streams {
             version = i64::try_from(sequence).map_err(|error| unknown(error.to_string()))?;
         }
         Ok(Loaded { state, version })
+    }
+
+    /// The events of a stream after its `last`. If the database has closed a connection meanwhile, another is taken, until
+    /// none is left of those that were kept.
+    async fn stored<A: Aggregate>(&self, stream: &StreamId, last: usize) -> Result<Vec<SerializedEvent>, LoadError> {
+        let repository = PostgresEventRepository::new(self.pool.clone());
+        let mut kept = self.pool.options().get_max_connections();
+        loop {
+            let error = match repository.get_last_events::<A>(&stream.aggregate_id(), last).await {
+                Ok(stored) => return Ok(stored),
+                Err(error) => error,
+            };
+            let because = match &error {
+                PersistenceError::ConnectionError(cause) | PersistenceError::UnknownError(cause) => {
+                    cause.downcast_ref::<sqlx::Error>()
+                }
+                _ => None,
+            };
+            match because {
+                Some(cause) if is_lost(cause) && kept > 0 => kept -= 1,
+                Some(cause) if is_lost(cause) || matches!(cause, sqlx::Error::PoolTimedOut) => {
+                    return Err(LoadError::Unreachable(stream.clone(), error.to_string()));
+                }
+                _ => return Err(LoadError::Read(stream.clone(), error.to_string())),
+            }
+        }
     }
 
     /// That something which may exist once is nobody's, or this holder's.

@@ -56,7 +56,7 @@ impl Question for Echo {
             return Err(sqlx::Error::RowNotFound);
         }
         if keys.contains(&CLOSED) && *desk == 0 {
-            return Err(sqlx::Error::Protocol("closed".into()));
+            return Err(sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into()));
         }
         Ok(keys.iter().map(|key| (*group, *key, statement)).collect())
     }

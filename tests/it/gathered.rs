@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::http::Method;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::world::{Client, FOUNDER, World};
@@ -191,20 +190,6 @@ async fn a_record_is_never_older_than_the_position_that_is_asked_for() {
     while let Some(done) = crowd.join_next().await {
         done.unwrap();
     }
-}
-
-#[tokio::test]
-async fn a_database_that_closed_its_connections_is_asked_again() {
-    let world = World::start().await;
-    let owner = world.business("ACME").await;
-    owner.post("/api/leads", json!({"name": "Ada"})).await.created();
-    owner.get("/api/leads/LED-000").await.ok();
-    let mut admin = PgConnection::connect(&world.url).await.unwrap();
-    let close = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
-                 where datname = current_database() and application_name in ('devhub_platform', 'devhub_request')";
-    let closed: i64 = sqlx::query_scalar(close).fetch_one(&mut admin).await.unwrap();
-    assert!(closed > 0);
-    owner.get("/api/leads/LED-000").await.ok();
 }
 
 /// A read that is begun ahead and thrown away counts once.

@@ -33,6 +33,7 @@ mod legacy_api;
 mod lists;
 mod load;
 mod log;
+mod lost;
 mod passwords;
 mod people;
 mod poison;

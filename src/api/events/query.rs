@@ -207,7 +207,7 @@ impl Reading {
     /// If the database fails.
     pub async fn some(&self, app: &App, limit: i64) -> Result<(Vec<CloudEvent>, Option<i64>), Problem> {
         let readers = if self.of.is_platform() { &app.founder_readers } else { &app.readers };
-        let mut recorded: Vec<Recorded> = readers.rows(&mut self.statement(limit + 1)).await?;
+        let mut recorded: Vec<Recorded> = readers.rows(|| self.statement(limit + 1)).await?;
         let more = i64::try_from(recorded.len()).is_ok_and(|found| found > limit);
         recorded.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let last = recorded.last().map(|event| event.position);

@@ -213,7 +213,7 @@ impl ProblemKind {
                 code: "overloaded",
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 title: "Overloaded",
-                meaning: "The server has more to do than it can take on, or did not finish this request in time.",
+                meaning: "The server has more to do than it can take on, did not finish this request in time, or cannot reach its database at the moment.",
                 remedy: "Try again after `Retry-After`; repeat a write with the same `Idempotency-Key`, so that it happens once.",
                 members: &[("retry_after", "seconds to wait")],
             },

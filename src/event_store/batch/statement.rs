@@ -67,7 +67,7 @@ impl Batch<'_> {
 
     fn push_counters(&self, sql: &mut QueryBuilder<'_, Postgres>) {
         let insert = "insert into counters (tenant_id, kind, next) select r.tenant_id, r.kind, r.next";
-        let or_else = " on conflict (tenant_id, kind) do update set next = excluded.next";
+        let or_else = " on conflict (tenant_id, kind) do update set next = greatest(counters.next, excluded.next)";
         part(sql, "new_counters", insert, self.counters.len(), or_else, |rows| {
             rows.column("tenant_id", self.counters.keys().map(|(tenant, _)| tenant.to_string()))
                 .column("kind", self.counters.keys().map(|(_, kind)| *kind))
