@@ -15,6 +15,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
@@ -39,10 +40,15 @@ const BATCH_EVENTS: usize = 1_000;
 /// Times a batch is taken again after another process got in between, before its commands fail.
 const ATTEMPTS: usize = 5;
 
+/// How long a batch is taken again after its connection was lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before each time.
+const RECONNECT_EVERY: Duration = Duration::from_millis(50);
+
 /// The channel on which other processes hear that there is something new.
 pub const CHANNEL: &str = "devhub_log";
 /// The pause between two announcements.
-const ANNOUNCE_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(10);
 
 /// What is waiting.
 pub(super) struct Job {
@@ -268,7 +274,8 @@ impl Writer {
     async fn write(&mut self, mut jobs: Vec<Job>) {
         let mut locked = false;
         let mut lost: Option<Lost> = None;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
             let now = self.clock.now();
             let began_at = lost.as_ref().and_then(|lost| lost.began_at);
             match self.try_to_write(&mut jobs, (locked, began_at), now).await {
@@ -284,6 +291,7 @@ impl Writer {
                     metrics::counter!("appender_locked_batches_total").increment(1);
                     self.known.forget();
                     locked = true;
+                    attempts += 1;
                 }
                 Ok(Outcome::StoredBefore) => {
                     self.known.forget();
@@ -292,9 +300,15 @@ impl Writer {
                 Err(error) if is_lost(&error) => {
                     tracing::warn!(%error, commands = jobs.len(), "the connection was lost with a batch on it: {error}");
                     let began_at = self.known.head().or(began_at);
-                    lost = Some(Lost { began_at, error: Arc::new(error) });
+                    let since = lost.map_or_else(Instant::now, |lost| lost.since);
+                    lost = Some(Lost { since, began_at, error: Arc::new(error) });
                     self.known.forget();
                     locked = true;
+                    if since.elapsed() > PATIENCE {
+                        break;
+                    }
+                    // The others that the pool keeps are lost, too, and a server that starts refuses at first.
+                    tokio::time::sleep(RECONNECT_EVERY).await;
                 }
                 Err(error) => {
                     self.known.forget();
@@ -338,6 +352,7 @@ impl Writer {
 
 /// A connection that was lost with a batch on it.
 struct Lost {
+    since: Instant,
     /// Where the head was that the batch would have moved; none if it had not come to that.
     began_at: Option<i64>,
     error: Arc<sqlx::Error>,

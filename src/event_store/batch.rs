@@ -209,12 +209,14 @@ pub(super) async fn write_locked(
 ) -> sqlx::Result<Outcome> {
     let mut transaction = connection.begin().await?;
     known.forget();
-    known.head = Some(read_head(&mut transaction, cell, " for update").await?);
-    if let Some(position) = began_at.filter(|position| known.head() != Some(*position))
+    let head = read_head(&mut transaction, cell, " for update").await?;
+    if let Some(position) = began_at.filter(|position| head.0 != *position)
         && begins_at(&mut transaction, jobs, position + 1).await?
     {
         return Ok(Outcome::StoredBefore);
     }
+    // Not before it is known what became of the earlier try: where that began would be forgotten.
+    known.head = Some(head);
     learn_heads(&mut transaction, known, jobs).await?;
     learn_versions(&mut transaction, known, jobs).await?;
     let facts = Facts::ask(&mut transaction, jobs).await?;
