@@ -216,7 +216,7 @@ async fn store(
     let stored = Stored { status: parts.status.as_u16(), headers, body: BASE64.encode(&bytes) };
     let plain = serde_json::to_vec(&stored).map_err(Problem::internal)?;
     let sealed = app.access.master.seal(Purpose::Answers, &aad(pending), &plain).map_err(Problem::internal)?;
-    sqlx::query(
+    let kept = sqlx::query(
         "insert into idempotency_keys
              (tenant_id, actor, key, request_hash, position, correlation_id, status, response, created_at)
          values ($1, $2, $3, $4, 0, $5, $6, $7, $8)
@@ -232,7 +232,11 @@ async fn store(
     .bind(sealed)
     .bind(app.clock.now())
     .execute(pool)
-    .await?;
+    .await;
+    if let Err(error) = kept {
+        // It was carried out. Whoever repeats it is told that, if not the answer.
+        tracing::error!(%error, "the answer to an Idempotency-Key was not kept: {error}");
+    }
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }
 

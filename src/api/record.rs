@@ -21,7 +21,6 @@ use super::headers::{IfMatch, POSITION, etag};
 use super::list::{ListQuery, ListSpec};
 use super::lookup::Lookup;
 use super::page::Page;
-use super::problem::ProblemKind;
 use super::write::Receipt;
 use super::{App, Json, Problem, body};
 use crate::aggregates::ids::InvalidId;
@@ -282,8 +281,8 @@ impl<V: Serialize> IntoResponse for Record<V> {
     }
 }
 
-/// What a write answers: the record as it is now; that it is stored, if the read models have not taken it yet, or have
-/// set it aside before it began.
+/// What a write answers: the record as it is now; that it is stored, if the read models have not taken it yet, have
+/// set it aside before it began, or cannot be read.
 ///
 /// # Errors
 /// `not_found` if nothing was written and there is no such record.
@@ -300,7 +299,8 @@ pub async fn answer<N: Noun>(
     let stored = match written {
         Some(written) => Arc::unwrap_or_clone(written),
         None => match row::<N>(app, caller, id).await {
-            Err(problem) if problem.kind() == ProblemKind::NotFound && receipt.changed() => {
+            // What is stored is stored, whether the database can be asked for it or not.
+            Err(problem) if receipt.changed() && (problem.is_not_found() || problem.is_our_fault()) => {
                 return Ok(Record::stored(id, receipt));
             }
             found => found?,

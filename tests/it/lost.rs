@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use axum::http::Method;
 use devhub::access::secrets::MasterKey;
 use devhub::api::limits::RateLimits;
 use devhub::clock::Clock;
@@ -16,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::cluster;
-use crate::world::{Client, World};
+use crate::world::{Answer, Client, World};
 
 /// Closes every connection of these kinds; how many there were.
 async fn close(admin: &mut PgConnection, kinds: &[&str]) -> i64 {
@@ -139,7 +140,7 @@ async fn what_was_stored_without_our_hearing_of_it_is_not_stored_again() {
         async move {
             let mut acknowledged = 0;
             loop {
-                let answer = owner.post("/api/leads", json!({"name": format!("Lead {acknowledged}")})).await;
+                let answer = keyed(&owner, acknowledged).await;
                 if answer.status != 201 || released.load(Ordering::SeqCst) {
                     return (acknowledged, answer);
                 }
@@ -156,11 +157,21 @@ async fn what_was_stored_without_our_hearing_of_it_is_not_stored_again() {
 
     let (acknowledged, unheard) = writing.await.unwrap();
     unheard.problem(500, "internal");
+    // Sent again, it is not done again.
+    let again = keyed(&owner, acknowledged).await;
+    assert_eq!(again.problem(409, "conflict")["rule"], "answer_lost");
     owner.post("/api/leads", json!({"name": "Afterwards"})).await.created();
     let stored = names(&owner).await;
     assert_eq!(stored.len(), acknowledged + 2, "{stored:?}");
     assert!(stored.values().all(|times| *times == 1), "{stored:?}");
     cluster.stop().await.unwrap();
+}
+
+/// Captures the lead of this number under a key of its own.
+async fn keyed(owner: &Client, number: usize) -> Answer {
+    let key = format!("lead-{number}");
+    let lead = json!({"name": format!("Lead {number}")});
+    owner.send(Method::POST, "/api/leads", &[("idempotency-key", &key)], Some(lead)).await
 }
 
 /// How often there is a lead of each name.
