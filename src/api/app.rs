@@ -50,7 +50,7 @@ pub struct Parts {
     pub last_known: LastKnown,
     /// Single records, asked for all who read one of the same business and kind.
     pub records: Gather<Records>,
-    /// Reads lists.
+    /// Over which lists, and what happened in one business, are read.
     pub readers: Readers,
     /// Over which the founder reads what happened anywhere.
     pub founder_readers: Readers,

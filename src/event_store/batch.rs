@@ -61,7 +61,7 @@ impl Known {
     }
 
     pub(super) fn position(&self) -> i64 {
-        self.head.map_or(0, |(position, _)| position)
+        self.head().unwrap_or(0)
     }
 }
 

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::aggregates::event_types;
 use crate::api::Problem;
+use crate::event_store::Recorded;
 use crate::event_store::upcast::{UPCASTERS, Versioned, upcast};
-use crate::event_store::{Recorded, stream};
 
 /// Something that happened, as a `CloudEvent` 1.0 with extensions for who, why and where in the log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -86,14 +86,14 @@ impl CloudEvent {
         };
         let today = upcast(stored, UPCASTERS).map_err(Problem::internal)?;
         let actor = recorded.own_actor().filter(|_| !whole).unwrap_or_else(|| recorded.actor()).to_owned();
-        let tenant = recorded.tenant_id.to_string();
+        let (tenant, subject) = (recorded.tenant_id.to_string(), recorded.local_id().to_owned());
         let mut meta = |key: &str| recorded.metadata.remove(key);
         let event = Self {
             specversion: "1.0",
             id: recorded.event_id,
             kind: String::new(),
             source: format!("/tenants/{tenant}"),
-            subject: stream::local_part(&recorded.aggregate_id).to_owned(),
+            subject,
             time: recorded.occurred_at,
             datacontenttype: "application/json",
             tenantid: tenant,
