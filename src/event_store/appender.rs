@@ -45,6 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before each time.
 const RECONNECT_EVERY: Duration = Duration::from_millis(50);
 
+/// The shortest pause between two batches: the clock of the runtime counts milliseconds.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The channel on which other processes hear that there is something new.
 pub const CHANNEL: &str = "devhub_log";
 /// The pause between two announcements.
@@ -246,7 +249,8 @@ impl Writer {
                 }
             }
             let pause = self.written.giving_way(in_bulk);
-            if !pause.is_zero() {
+            // A shorter one cannot be slept; the next is longer by it.
+            if pause >= SHORTEST {
                 tokio::time::sleep(pause).await;
             }
             waiting.take_in(&mut jobs);

@@ -20,7 +20,7 @@ const BYTES: usize = 8 << 20;
 /// writer goes on evenly while what waits goes up and down by that much.
 const FREE: usize = 256;
 /// Two thirds of how many come to wait when the writer is faster than the reader.
-const LEVEL: usize = 1_024;
+const LEVEL: usize = 384;
 /// The longest that the writer waits before a batch.
 const LONGEST: Duration = Duration::from_millis(50);
 /// The same if the batch before came in bulk: its batches are full without waiting, and a reader who is far behind takes
@@ -55,10 +55,8 @@ struct Kept {
 /// How fast events are read, and how fast they are written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pace {
-    /// When somebody asked for events last, and after which position.
-    asked: Option<(Instant, i64)>,
-    /// Whether more were there then than were had: whoever asks again has done nothing else meanwhile.
-    behind: bool,
+    /// When somebody asked for events last.
+    asked: Option<Instant>,
     /// What an event takes the reader, in seconds, of late.
     per_event: Option<f64>,
     /// When the last batch was begun, and how many events it had.
@@ -94,13 +92,19 @@ impl Tail {
 
     fn take_at(&self, now: Instant, position: i64, most: usize) -> Option<Vec<Entry>> {
         let mut kept = lock(&self.kept);
-        kept.pace.asks(now, position);
+        kept.pace.asked = Some(now);
         let passed = kept.entries.iter().take_while(|entry| entry.recorded.position <= position).count();
         kept.take(passed);
         let follows = kept.entries.front().is_some_and(|entry| entry.recorded.position == position + 1);
-        let taken = follows.then(|| kept.take(most));
-        kept.pace.behind = !kept.entries.is_empty();
-        taken
+        follows.then(|| kept.take(most))
+    }
+
+    /// The reader has dealt with so many events, wherever they came from, and has worked so long on them: how long it
+    /// rested meanwhile does not count. A few at once tell nothing of how fast it is when many wait.
+    pub fn dealt_with(&self, events: usize, worked: Duration) {
+        if events >= FREE {
+            lock(&self.kept).pace.learn(events, worked);
+        }
     }
 }
 
@@ -119,9 +123,9 @@ impl TailWriter {
     fn giving_way_at(&self, now: Instant, longest: Duration) -> Duration {
         let mut kept = lock(&self.kept);
         let waiting = kept.entries.len();
-        let pause = kept.pace.pause(now, waiting).min(longest);
-        kept.pace.begun = Some(now + pause);
-        pause
+        let due = kept.pace.due(now, waiting).clamp(now, now + longest);
+        kept.pace.begun = Some(due);
+        due - now
     }
 
     /// What was stored, in order, and where the log ends with it.
@@ -147,26 +151,20 @@ impl TailWriter {
 }
 
 impl Pace {
-    /// Somebody asks for events after a position, and has dealt with those before it, wherever they came from.
-    fn asks(&mut self, now: Instant, position: i64) {
-        if let (Some((asked, from)), true) = (self.asked, self.behind)
-            && position > from
-        {
-            let per_event = now.duration_since(asked).as_secs_f64() / (position - from) as f64;
-            self.per_event = Some(self.per_event.map_or(per_event, |before| (3.0 * before + per_event) / 4.0));
-        }
-        self.asked = Some((now, position));
+    fn learn(&mut self, events: usize, worked: Duration) {
+        let per_event = worked.as_secs_f64() / events as f64;
+        self.per_event = Some(self.per_event.map_or(per_event, |before| (3.0 * before + per_event) / 4.0));
     }
 
-    fn pause(&self, now: Instant, waiting: usize) -> Duration {
-        let reads = self.asked.is_some_and(|(asked, _)| now.duration_since(asked) <= READS);
-        let (Some(begun), true) = (self.begun, reads && waiting > FREE) else { return Duration::ZERO };
+    /// When the next batch is due.
+    fn due(&self, now: Instant, waiting: usize) -> Instant {
+        let reads = self.asked.is_some_and(|asked| now.duration_since(asked) <= READS);
+        let (Some(begun), true) = (self.begun, reads && waiting > FREE) else { return now };
         let per_event = self.per_event.unwrap_or(AT_FIRST);
         // A little faster than the reader below half as much again as the level, a little slower above.
         let pace = 0.9 + 0.2 * (waiting as f64 / LEVEL as f64 - 1.0);
         let cycle = self.written as f64 * per_event * pace;
-        let cycle = Duration::try_from_secs_f64(cycle).unwrap_or_default();
-        cycle.saturating_sub(now.duration_since(begun))
+        Duration::try_from_secs_f64(cycle).ok().and_then(|cycle| begun.checked_add(cycle)).unwrap_or(now)
     }
 }
 
@@ -249,14 +247,15 @@ mod tests {
         let mut read = 0;
         let mut pauses = Vec::new();
         let begun = now;
-        for round in 1..=60 {
-            let taken = tail.take_at(now, read, 250).unwrap();
-            read += i64::try_from(taken.len()).unwrap();
-            while now < begun + round * 50 * MILLISECOND {
+        for round in 1..=30 {
+            let taken = tail.take_at(now, read, 500).unwrap().len();
+            read += i64::try_from(taken).unwrap();
+            while now < begun + round * 100 * MILLISECOND {
                 let pause = write(now);
                 pauses.push(pause);
                 now += pause.max(MILLISECOND);
             }
+            tail.dealt_with(taken, 100 * MILLISECOND);
         }
         // It takes twenty milliseconds for a batch, and so does the writer once that is known.
         let last = pauses.iter().rev().take(10).sum::<Duration>() / 10;
@@ -264,6 +263,49 @@ mod tests {
         assert!((17 * MILLISECOND..=25 * MILLISECOND).contains(&last), "{last:?}");
         let far = now + 2 * READS;
         assert_eq!(write(far), Duration::ZERO, "who has not asked for long is not there");
+    }
+
+    /// What the writer does in steady state beside a reader who rests between its batches, or whose pauses are too short to
+    /// be slept: time passes only by what it does itself.
+    fn pauses(worked: Duration, slept_from: Duration) -> Vec<Duration> {
+        let (writer, tail) = Tail::new();
+        let (mut now, mut head, mut read) = (Instant::now(), 0, 0);
+        let mut begun = Vec::new();
+        for _ in 0..60 {
+            let pause = writer.giving_way_at(now, LONGEST);
+            now += if pause < slept_from { Duration::ZERO } else { pause };
+            begun.push(now);
+            now += Duration::from_micros(100);
+            writer.push((head + 1..=head + 500).map(|position| entry(position, 1)).collect(), head + 500);
+            head += 500;
+            // As many as were written, so that as many wait as ever.
+            if head > 1_000 {
+                let taken = tail.take_at(now, read, 500).unwrap().len();
+                read += i64::try_from(taken).unwrap();
+                tail.dealt_with(taken, worked);
+            } else {
+                let _ = tail.take_at(now, 0, 0);
+            }
+        }
+        begun.windows(2).map(|two| two[1] - two[0]).collect()
+    }
+
+    #[test]
+    fn a_reader_who_rests_is_taken_to_be_as_fast_as_it_works() {
+        let pauses = pauses(Duration::from_millis(10), Duration::ZERO);
+        let last = pauses.iter().rev().take(10).sum::<Duration>() / 10;
+        // A thousand wait, and it takes ten milliseconds for five hundred, whatever it did in between.
+        assert!((Duration::from_millis(9)..=Duration::from_millis(13)).contains(&last), "{last:?}");
+    }
+
+    #[test]
+    fn a_pause_too_short_to_be_slept_is_made_up_for_by_the_next() {
+        const MILLISECOND: Duration = Duration::from_millis(1);
+        let slept = pauses(Duration::from_micros(600), Duration::ZERO);
+        let skipped = pauses(Duration::from_micros(600), MILLISECOND);
+        assert!(skipped.iter().any(|pause| *pause < slept[50]), "some are skipped");
+        let whole = |pauses: &[Duration]| pauses.iter().rev().take(40).sum::<Duration>();
+        assert!(whole(&skipped).abs_diff(whole(&slept)) <= MILLISECOND, "{slept:?} {skipped:?}");
     }
 
     #[test]

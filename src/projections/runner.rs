@@ -28,15 +28,17 @@ mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::{JoinAll, join_all};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -71,15 +73,18 @@ const LEASE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 /// How long events that nobody waits for may wait for others: a batch costs much the same however small it is.
 const LINGER: Duration = Duration::from_millis(10);
-/// A batch of so many events is worth a second statement for what is written beside.
-const BESIDE: usize = 256;
+/// So many are a batch that does not wait for more, and that is made ready while the one before is written.
+const ENOUGH: i64 = 64;
+/// A batch of so many events is worth a second statement for what is written beside: more than one statement can take
+/// is waiting then. Before that, the second one only takes a core from the appender.
+const BESIDE: usize = 1_000;
 /// The pause after a failure.
 const BACK_OFF: Duration = Duration::from_millis(500);
 /// How often a projection that has stopped is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// A statement on its way, and the connection that it comes back with.
-type Writing = JoinHandle<(sqlx::Result<bool>, PoolConnection<Postgres>)>;
+/// What came of a statement, and the connection that it was written over.
+type Ended = (sqlx::Result<bool>, PoolConnection<Postgres>);
 
 /// Why a round came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +166,9 @@ pub struct Projector {
     announced: watch::Receiver<i64>,
     /// Where this process left each projection; what its model remembers holds only there.
     left: HashMap<String, Place>,
+    /// How many events the main line came forward, and how long that took, rests not counted: told after each round.
+    forward: usize,
+    worked: Duration,
     /// The batch after the last one, if it was made ready while that was written.
     next: Option<Box<(Statements, Step)>>,
     /// Counts the turns between those who stand at different positions, and between the main line and the lanes.
@@ -205,6 +213,8 @@ impl Projector {
             tail,
             announced,
             left: HashMap::new(),
+            forward: 0,
+            worked: Duration::ZERO,
             next: None,
             turns: (0, 0),
             careful: None,
@@ -226,8 +236,10 @@ impl Projector {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let (mut head, mut announced) = (self.tail.head(), self.announced.clone());
         while !*stop.borrow() {
+            let begun = Instant::now();
             let pause = match self.round().await {
                 Ok(Round::More) => {
+                    self.tell_pace(begun.elapsed());
                     self.report(None);
                     tokio::select! {
                         () = self.linger() => {}
@@ -236,6 +248,7 @@ impl Projector {
                     continue;
                 }
                 Ok(Round::Rest) => {
+                    self.worked = Duration::ZERO;
                     self.report(None);
                     POLL
                 }
@@ -261,16 +274,25 @@ impl Projector {
         }
     }
 
+    /// Tells the appender how fast this goes. Turns of lanes count as work for the main line, which waits for them.
+    fn tell_pace(&mut self, worked: Duration) {
+        self.worked += worked;
+        if self.forward > 0 {
+            self.tail.dealt_with(std::mem::take(&mut self.forward), std::mem::take(&mut self.worked));
+        }
+    }
+
     /// Lets a little come together, as long as nobody waits for it and it is less than a batch.
     async fn linger(&mut self) {
         self.head = self.head.max(self.tail.position());
-        if self.head - self.lowest() < BATCH {
+        if self.head - self.lowest() < ENOUGH {
             let _ = tokio::time::timeout(LINGER, self.known.wanted()).await;
         }
     }
 
     fn failed(&mut self, error: &RoundError) -> Duration {
         self.forget();
+        self.worked = Duration::ZERO;
         let position = self.progress.borrow().position;
         if self.report(Some(error.to_string())) {
             tracing::error!(%error, position, "the read models stopped at {position}: {error}");
@@ -328,11 +350,15 @@ impl Projector {
             Prepared::Again => return Ok(Round::More),
             Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
         };
-        let writing = self.begin_to_write(statements).await?;
-        let next = self.prepare_after(&step).await;
+        let mut writing = pin!(self.begin_to_write(statements).await?);
+        let (next, written) = tokio::select! {
+            biased;
+            () = self.enough_after(&step) => (self.prepare_after(&step).await, writing.await),
+            written = &mut writing => (Ok(None), written),
+        };
         // If a part is written and another is not, then those of the one are ahead of those of the other: all is looked up
         // again, as if none were.
-        match self.written(writing).await {
+        match self.written(written) {
             Ok(true) => {}
             Ok(false) => {
                 // Somebody is elsewhere than thought: rebuilt, unparked, or another process's.
@@ -359,7 +385,16 @@ impl Projector {
         Ok(Round::More)
     }
 
-    async fn begin_to_write(&mut self, statements: Statements) -> sqlx::Result<Vec<Writing>> {
+    /// Until a batch's worth of events follows those of `step`: at once if it is full.
+    async fn enough_after(&self, step: &Step) {
+        let (Line::Main { to, .. }, false) = (&step.line, step.full) else { return };
+        // The writer's end is gone: nothing comes any more.
+        if self.tail.head().wait_for(|head| head - to >= ENOUGH).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    async fn begin_to_write(&mut self, statements: Statements) -> sqlx::Result<JoinAll<JoinHandle<Ended>>> {
         // All of them before any is on its way: none goes on unwatched because there is no connection for the next.
         let mut ready = Vec::with_capacity(statements.len());
         for statement in statements {
@@ -371,15 +406,18 @@ impl Projector {
                 (written, connection)
             })
         };
-        Ok(ready.into_iter().map(write).collect())
+        let writing = join_all(ready.into_iter().map(write));
+        // They go on their way before anything else is computed on this thread.
+        tokio::task::yield_now().await;
+        Ok(writing)
     }
 
     /// Whether all of it is written; the first error, if there is one.
-    async fn written(&mut self, writing: Vec<Writing>) -> sqlx::Result<bool> {
+    fn written(&mut self, writings: Vec<Result<Ended, JoinError>>) -> sqlx::Result<bool> {
         let mut outcome = Ok(true);
-        let mut connections = Vec::with_capacity(writing.len());
-        for written in writing {
-            let (written, connection) = written.await.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))?;
+        let mut connections = Vec::with_capacity(writings.len());
+        for ended in writings {
+            let (written, connection) = ended.map_err(|ended| sqlx::Error::Io(std::io::Error::other(ended)))?;
             if written.is_ok() {
                 connections.push(connection);
             }
@@ -488,7 +526,7 @@ impl Projector {
     /// where nothing else can come in between.
     async fn prepare_after(&mut self, step: &Step) -> Result<Option<Box<(Statements, Step)>>, RoundError> {
         let Line::Main { to: from, but_for, .. } = &step.line else { return Ok(None) };
-        if !step.everybody || !step.full || !but_for.is_empty() || self.careful.is_some() {
+        if !step.everybody || !but_for.is_empty() || self.careful.is_some() {
             return Ok(None);
         }
         let mut connection = self.pool.acquire().await?;
@@ -568,6 +606,12 @@ impl Projector {
         match &step.line {
             Line::Main { from, to, .. } => {
                 self.move_members(&step.members, |place| place.position = *to);
+                if step.everybody {
+                    self.forward += step.events;
+                } else {
+                    // Some catch up with others: that is nobody's pace.
+                    (self.forward, self.worked) = (0, Duration::ZERO);
+                }
                 if step.everybody && self.moved_to == *from {
                     self.moved_to = *to;
                     self.known.advance(step.tenants.clone());

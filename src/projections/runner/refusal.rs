@@ -40,7 +40,7 @@ impl Projector {
             let Prepared::Batch(batch) = prepared else { return Ok(()) };
             let (statements, step) = *batch;
             let writing = self.begin_to_write(statements).await?;
-            match self.written(writing).await {
+            match self.written(writing.await) {
                 Ok(true) => {
                     self.made(&step);
                     return if step.parks { Ok(self.look_at_parked().await?) } else { Ok(()) };
