@@ -205,14 +205,15 @@ async fn what_is_written_beside_the_others_stops_alone_and_goes_on_where_it_stop
     let acme = world.business("ACME").await;
     let tenant = tenant_of(&acme);
     let pool = pool(&world).await;
-    let rule = "alter table cell_000.activity add constraint not_this_one check (subject <> 'LED-123')";
+    let rule = "alter table cell_000.activity add constraint not_this_one check (subject <> 'LED-1623')";
     sqlx::query(rule).execute(&pool).await.unwrap();
     let captured = |number| {
         let stream = lead(tenant, &format!("LED-{number:03}"));
         told::one(stream, 0, told::captured(world.clock.now(), "Grace"))
     };
-    let mut outcomes = world.app.store.append_all((0..600).map(captured).collect()).await;
-    let poison = outcomes.remove(123).unwrap().position;
+    // More than a batch, so that the activity is written by a statement of its own.
+    let mut outcomes = world.app.store.append_all((0..3_000).map(captured).collect()).await;
+    let poison = outcomes.remove(1_623).unwrap().position;
     let last = outcomes.pop().unwrap().unwrap().position;
 
     let mut progress = world.app.projections.watch();
@@ -228,7 +229,7 @@ async fn what_is_written_beside_the_others_stops_alone_and_goes_on_where_it_stop
         tokio::task::yield_now().await;
     }
     let leads: i64 = sqlx::query_scalar("select count(*) from cell_000.leads").fetch_one(&pool).await.unwrap();
-    assert_eq!(leads, 600);
+    assert_eq!(leads, 3_000);
 
     sqlx::query("alter table cell_000.activity drop constraint not_this_one").execute(&pool).await.unwrap();
     progress.wait_for(|progress| progress.stopped.is_empty() && progress.position >= last).await.unwrap();
