@@ -91,9 +91,9 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
-    /// The memory that it has towards the end of what it is given to do, in MB.
-    async fn memory_under<T>(&self, load: impl Future<Output = T>) -> (f64, T) {
-        figures::towards_the_end(load, Duration::from_secs(1), || self.memory()).await
+    /// The memory that it has midway through what it is given to do, and towards its end, in MB.
+    async fn memory_under<T>(&self, load: impl Future<Output = T>) -> (f64, f64, T) {
+        figures::midway_and_towards_the_end(load, Duration::from_secs(1), || self.memory()).await
     }
 }
 
@@ -295,13 +295,13 @@ pub async fn rounds(url: &str, folder: &Path, size: Size, figures: &mut Figures)
     let plan = Plan {
         address: server.address.clone(),
         connections: CLIENTS,
-        time: size.load / 2,
+        time: size.load,
         mix: "read=50,list=25,command=20,report=5".parse().unwrap(),
         tenants: 16,
         leads: 100,
     };
-    let (half, _) = server.memory_under(async { load::run(&plan, false).await.unwrap() }).await;
-    let (memory, report) = server.memory_under(async { load::run(&plan, false).await.unwrap() }).await;
+    // The same businesses all the time: those of a second load would come on top of them.
+    let (half, memory, report) = server.memory_under(async { load::run(&plan, false).await.unwrap() }).await;
     figures.note("mix of 16 businesses, 64 connections", "requests/s", report.per_second);
     for line in &report.actions {
         figures.note(&format!("the same, {}: p99", line.action.name()), "ms", line.p99_ms);
