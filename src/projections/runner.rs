@@ -390,7 +390,7 @@ impl Projector {
         let (Line::Main { to, .. }, false) = (&step.line, step.full) else { return };
         // The writer's end is gone: nothing comes any more.
         if self.tail.head().wait_for(|head| head - to >= ENOUGH).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
