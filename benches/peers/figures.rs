@@ -11,8 +11,8 @@ use crate::common::median;
 /// What `sample` says towards the end of something, again and again: the median over the last fifth of it, since a single
 /// look would show what goes up and down rather than where it goes.
 pub async fn towards_the_end<T>(work: impl Future<Output = T>, every: Duration, sample: impl Fn() -> f64) -> (f64, T) {
-    let (mut samples, done) = sampled(work, every, sample).await;
-    (median(samples.split_off(samples.len() * 4 / 5)), done)
+    let (_, end, done) = midway_and_towards_the_end(work, every, sample).await;
+    (end, done)
 }
 
 /// The same towards the middle of it, and towards its end.
@@ -21,22 +21,17 @@ pub async fn midway_and_towards_the_end<T>(
     every: Duration,
     sample: impl Fn() -> f64,
 ) -> (f64, f64, T) {
-    let (mut samples, done) = sampled(work, every, sample).await;
-    let (from, middle) = (samples.len() * 3 / 10, samples.len() / 2);
-    let midway = median(samples[from..middle].to_vec());
-    (midway, median(samples.split_off(samples.len() * 4 / 5)), done)
-}
-
-async fn sampled<T>(work: impl Future<Output = T>, every: Duration, sample: impl Fn() -> f64) -> (Vec<f64>, T) {
     let mut samples = Vec::new();
     let mut ticks = tokio::time::interval(every);
     let mut work = std::pin::pin!(work);
-    loop {
+    let done = loop {
         tokio::select! {
-            done = &mut work => return (samples, done),
+            done = &mut work => break done,
             _ = ticks.tick() => samples.push(sample()),
         }
-    }
+    };
+    let part = |from: usize, to: usize| median(samples[samples.len() * from / 10..samples.len() * to / 10].to_vec());
+    (part(3, 5), part(8, 10), done)
 }
 
 /// What a ratio should be.

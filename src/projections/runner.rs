@@ -166,9 +166,8 @@ pub struct Projector {
     announced: watch::Receiver<i64>,
     /// Where this process left each projection; what its model remembers holds only there.
     left: HashMap<String, Place>,
-    /// How many events the main line came forward, and how long that took, rests not counted: told after each round.
-    forward: usize,
-    worked: Duration,
+    /// Since when it has worked without a rest for the main line to come forward.
+    since: Instant,
     /// The batch after the last one, if it was made ready while that was written.
     next: Option<Box<(Statements, Step)>>,
     /// Counts the turns between those who stand at different positions, and between the main line and the lanes.
@@ -213,8 +212,7 @@ impl Projector {
             tail,
             announced,
             left: HashMap::new(),
-            forward: 0,
-            worked: Duration::ZERO,
+            since: Instant::now(),
             next: None,
             turns: (0, 0),
             careful: None,
@@ -236,10 +234,8 @@ impl Projector {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let (mut head, mut announced) = (self.tail.head(), self.announced.clone());
         while !*stop.borrow() {
-            let begun = Instant::now();
             let pause = match self.round().await {
                 Ok(Round::More) => {
-                    self.tell_pace(begun.elapsed());
                     self.report(None);
                     tokio::select! {
                         () = self.linger() => {}
@@ -248,7 +244,6 @@ impl Projector {
                     continue;
                 }
                 Ok(Round::Rest) => {
-                    self.worked = Duration::ZERO;
                     self.report(None);
                     POLL
                 }
@@ -264,6 +259,7 @@ impl Projector {
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            self.since = Instant::now();
         }
         if self.leased_until.is_some() {
             let _ = sqlx::query("update projector_lease set lease_until = '-infinity' where cell = $1 and owner = $2")
@@ -274,25 +270,17 @@ impl Projector {
         }
     }
 
-    /// Tells the appender how fast this goes. Turns of lanes count as work for the main line, which waits for them.
-    fn tell_pace(&mut self, worked: Duration) {
-        self.worked += worked;
-        if self.forward > 0 {
-            self.tail.dealt_with(std::mem::take(&mut self.forward), std::mem::take(&mut self.worked));
-        }
-    }
-
     /// Lets a little come together, as long as nobody waits for it and it is less than a batch.
     async fn linger(&mut self) {
         self.head = self.head.max(self.tail.position());
         if self.head - self.lowest() < ENOUGH {
             let _ = tokio::time::timeout(LINGER, self.known.wanted()).await;
+            self.since = Instant::now();
         }
     }
 
     fn failed(&mut self, error: &RoundError) -> Duration {
         self.forget();
-        self.worked = Duration::ZERO;
         let position = self.progress.borrow().position;
         if self.report(Some(error.to_string())) {
             tracing::error!(%error, position, "the read models stopped at {position}: {error}");
@@ -342,8 +330,8 @@ impl Projector {
         }
     }
 
-    /// One batch: made ready, unless it is already, and written. If it is full, the next one is made ready meanwhile;
-    /// otherwise the next one does better to wait for what is still to come.
+    /// One batch: made ready, unless it is already, and written. The next one is made ready meanwhile as soon as enough has
+    /// come for it.
     async fn round(&mut self) -> Result<Round, RoundError> {
         let (statements, mut step) = match self.next_batch().await? {
             Prepared::Batch(batch) => *batch,
@@ -435,9 +423,9 @@ impl Projector {
     async fn next_batch(&mut self) -> Result<Prepared, RoundError> {
         if let Some(batch) = self.next.take() {
             let step = &batch.1;
-            let Line::Main { to, .. } = step.line else { return Ok(Prepared::Batch(batch)) };
+            let (&Line::Main { to, .. }, true) = (&step.line, step.full) else { return Ok(Prepared::Batch(batch)) };
             let mut connection = self.pool.acquire().await?;
-            if !step.full || self.crowding(&mut connection, &step.tenants, to).await?.is_empty() {
+            if self.crowding(&mut connection, &step.tenants, to).await?.is_empty() {
                 return Ok(Prepared::Batch(batch));
             }
             self.forget_rows();
@@ -606,12 +594,11 @@ impl Projector {
         match &step.line {
             Line::Main { from, to, .. } => {
                 self.move_members(&step.members, |place| place.position = *to);
+                // How fast this goes, turns of lanes included; where some catch up with others, that is nobody's pace.
                 if step.everybody {
-                    self.forward += step.events;
-                } else {
-                    // Some catch up with others: that is nobody's pace.
-                    (self.forward, self.worked) = (0, Duration::ZERO);
+                    self.tail.dealt_with(step.events, self.since.elapsed());
                 }
+                self.since = Instant::now();
                 if step.everybody && self.moved_to == *from {
                     self.moved_to = *to;
                     self.known.advance(step.tenants.clone());
