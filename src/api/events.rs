@@ -4,6 +4,7 @@
 
 pub(super) mod cloud_event;
 pub mod query;
+mod withheld;
 
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
@@ -93,7 +94,7 @@ async fn own_events(
     };
     let days = caller.business.plan.allowance().audit_days;
     let shown = days.map(|days| app.clock.now() - TimeDelta::days(i64::from(days)));
-    let reading = query.reading(caller.tenant(), by, shown)?;
+    let reading = query.reading((caller.tenant(), caller.own_user()), by, shown)?;
     answer(&app, reading, format, &uri).await
 }
 

@@ -274,6 +274,89 @@ async fn what_was_private_stays_its_authors() {
 }
 
 #[tokio::test]
+async fn what_a_private_note_says_stands_in_no_event_that_others_read() {
+    let world = World::start().await;
+    let (owner, founder) = (world.business("ACME").await, world.founder().await);
+    let bo = owner.manager("bo", "sales").await;
+    for company in ["Navy", "Army"] {
+        bo.post("/api/customers", json!({"company": company})).await.created();
+    }
+    let diary = json!({"title": "Diary of Bo", "content": "They drink too much.", "private": true});
+    bo.post("/api/customers/CUS-000/notes", diary).await.created();
+    bo.patch("/api/notes/NOT-000", json!({"content": "They drink far too much."})).await.ok();
+    bo.post("/api/customers/CUS-000/notes", json!({"title": "For all", "content": "Pays late."})).await.created();
+    bo.patch("/api/notes/NOT-001", json!({"content": "Pays very late."})).await.ok();
+    bo.post("/api/customers/CUS-000/notes", json!({"content": "Said aloud."})).await.created();
+    bo.patch("/api/notes/NOT-002", json!({"content": "Not any more.", "private": true})).await.ok();
+    // Whoever merges takes over notes that they may not read.
+    owner.post("/api/customers/CUS-000/merge", json!({"into": "CUS-001"})).await.ok();
+
+    let tenant = owner.tenant.as_deref().unwrap();
+    let reason = json!({"reason": "Ticket 4711", "mode": "write"});
+    let visit = founder.post(&format!("/api/admin/tenants/{tenant}/support-sessions"), reason).await.expect(201);
+    let visitor = founder.with_token(visit["access_token"].as_str().unwrap());
+    let (own, all) = ("/api/events?limit=200".to_owned(), format!("/api/admin/events?tenant_id={tenant}&limit=200"));
+    for (reader, path) in [(&owner, &own), (&visitor, &own), (&founder, &all)] {
+        for accept in ["application/json", "application/x-ndjson", "text/csv"] {
+            let read = reader.send(Method::GET, path, &[("accept", accept)], None).await;
+            assert_eq!(read.status, 200, "{}", read.text);
+            for hidden in ["Diary of Bo", "drink", "Said aloud", "Not any more"] {
+                assert!(!read.text.contains(hidden), "{path} as {accept} says {hidden}: {}", read.text);
+            }
+            for said in ["For all", "Pays late.", "Pays very late."] {
+                assert!(read.text.contains(said), "{path} as {accept} does not say {said}");
+            }
+        }
+        let events = reader.get(path).await.ok();
+        let of = |kind: &str| -> Vec<Value> {
+            let events = events["data"].as_array().unwrap().iter();
+            events.filter(|event| event["type"] == kind).map(|event| event["data"].clone()).collect()
+        };
+        let added = &of("devhub.customer.note_added.v1")[2];
+        assert_eq!(*added, json!({"id": "NOT-000", "author": bo.id(), "private": true, "withheld": true}));
+        let edited = &of("devhub.customer.note_edited.v1")[2];
+        assert_eq!(*edited, json!({"id": "NOT-000", "changes": {"withheld": true}}));
+        let notes = of("devhub.customer.absorbed.v1")[0]["notes"].as_array().unwrap().clone();
+        let withheld: Vec<(&Value, bool)> =
+            notes.iter().map(|note| (&note["id"], note.get("withheld").is_some())).collect();
+        assert_eq!(withheld, [(&json!("NOT-000"), true), (&json!("NOT-001"), false), (&json!("NOT-002"), true)]);
+    }
+    let bos = bo.get(&own).await.text;
+    assert!(!bos.contains("withheld"), "{bos}");
+    for said in ["Diary of Bo", "They drink too much.", "They drink far too much.", "Said aloud.", "Not any more."] {
+        assert!(bos.contains(said), "{said}");
+    }
+    // What everybody may read today is told as what it was when everybody might read it, and no more.
+    bo.patch("/api/notes/NOT-000", json!({"content": "They like wine.", "private": false})).await.ok();
+    let told = owner.get(&own).await.text;
+    assert!(told.contains("They like wine.") && !told.contains("drink"), "{told}");
+}
+
+#[tokio::test]
+async fn a_note_that_was_private_is_brought_back_by_its_author_alone() {
+    let world = World::start().await;
+    let owner = world.business("ACME").await;
+    let bo = owner.manager("bo", "sales").await;
+    bo.post("/api/customers", json!({"company": "Navy"})).await.created();
+    bo.post("/api/customers/CUS-000/notes", json!({"content": "between us", "private": true})).await.created();
+    let published = bo.patch("/api/notes/NOT-000", json!({"content": "for all", "private": false})).await.command();
+    bo.delete("/api/notes/NOT-000").await.ok();
+    bo.act("/api/notes/NOT-000/restore").await.ok();
+    assert_eq!(types(&owner.get("/api/customers/CUS-000/history").await.ok()), ["devhub.customer.registered.v1"]);
+    for fields in [json!(["content"]), json!(["content", "title"])] {
+        let revert = json!({"to_version": 2, "fields": fields});
+        let refused = owner.post("/api/notes/NOT-000/revert", revert).await.problem(409, "conflict");
+        assert_eq!(refused["rule"], "cannot_go_back");
+        assert!(!refused.to_string().contains("between us"), "{refused}");
+    }
+    let undone = owner.act(&format!("/api/commands/{published}/undo")).await;
+    assert!(!undone.text.contains("between us"), "{}", undone.text);
+    assert_eq!(owner.get("/api/notes/NOT-000").await.ok()["content"], "for all");
+    let back = bo.post("/api/notes/NOT-000/revert", json!({"to_version": 2, "fields": ["content"]})).await.ok();
+    assert_eq!(back["content"], "between us");
+}
+
+#[tokio::test]
 async fn a_visitor_and_a_program_are_told_apart_from_people() {
     let world = World::start().await;
     let owner = world.business("ACME").await;

@@ -121,7 +121,7 @@ async fn the_newest_events_are_read_in_order_and_never_sorted() {
     let owner = large(&world).await;
     let tenant = tenant(&owner);
     let since: DateTime<Utc> = "2024-03-02T09:00:00Z".parse().unwrap();
-    let reading = EventsQuery::default().reading(tenant, By::Anybody, Some(since)).unwrap();
+    let reading = EventsQuery::default().reading((tenant, None), By::Anybody, Some(since)).unwrap();
     let mut connection = world.app.database.cell_of(tenant).request.acquire().await.unwrap();
     reading.statement(101).build().execute(&mut *connection).await.unwrap();
     let values = [tenant.to_string(), since.to_rfc3339(), "101".to_owned()];

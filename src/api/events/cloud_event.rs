@@ -71,12 +71,18 @@ pub struct CloudEvent {
     aggregatetype: String,
     /// The version of the thing after it.
     version: i64,
-    /// What changed.
+    /// What changed. What a private note of somebody else's says is not in it; `withheld` stands there instead.
     #[schema(value_type = Object)]
     pub data: Value,
 }
 
 impl CloudEvent {
+    /// The business that it is of.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.tenantid
+    }
+
     /// What a stored event means today: usually one event. `whole` writes actors of the business whole, too.
     pub fn read(mut recorded: Recorded, whole: bool) -> Result<Vec<Self>, Problem> {
         let stored = Versioned {

@@ -1,14 +1,15 @@
 //! Which events are asked for, and how they are read from the log.
 
 use axum::http::Uri;
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::{Postgres, QueryBuilder};
 use utoipa::IntoParams;
 
 use super::cloud_event::{CloudEvent, stored_type};
+use super::withheld::{Eyes, withhold};
 use crate::aggregates::ids::{TenantId, UserId};
-use crate::api::list::cursor;
+use crate::api::list::{cursor, moment};
 use crate::api::page::{self, Page};
 use crate::api::{App, FieldError, Problem};
 use crate::event_store::Recorded;
@@ -92,7 +93,7 @@ pub enum By {
 #[derive(Debug, Clone, Copy)]
 enum Of {
     /// That of the caller's business, as far back as its plan shows it.
-    Business { tenant: TenantId, since: Option<DateTime<Utc>> },
+    Business { tenant: TenantId, since: Option<DateTime<Utc>>, reader: Option<UserId> },
     /// That of all businesses, or of one of them: only the founder reads it.
     Platform(Option<TenantId>),
 }
@@ -152,12 +153,18 @@ impl AdminEventsQuery {
 }
 
 impl EventsQuery {
-    /// What is to be read of a business: by whom, and recorded since when, if its plan limits that.
+    /// What is to be read of a business by one of its people, if `reader` is one: whose deeds, and recorded since when,
+    /// if its plan limits that.
     ///
     /// # Errors
     /// `validation_failed` for a value that is not accepted.
-    pub fn reading(self, tenant: TenantId, by: By, since: Option<DateTime<Utc>>) -> Result<Reading, Problem> {
-        self.bounded(Of::Business { tenant, since }, by)
+    pub fn reading(
+        self,
+        (tenant, reader): (TenantId, Option<UserId>),
+        by: By,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<Reading, Problem> {
+        self.bounded(Of::Business { tenant, since, reader }, by)
     }
 
     fn bounded(self, of: Of, by: By) -> Result<Reading, Problem> {
@@ -213,9 +220,12 @@ impl Reading {
         let last = recorded.last().map(|event| event.position);
         let mut events = Vec::with_capacity(recorded.len());
         for event in recorded {
-            events.extend(CloudEvent::read(event, self.of.is_platform())?);
+            let position = event.position;
+            let meant = CloudEvent::read(event, self.of.is_platform())?;
+            events.extend(meant.into_iter().map(|event| (position, event)));
         }
-        Ok((events, last.filter(|_| more)))
+        withhold(app, self.eyes(), &mut events).await?;
+        Ok((events.into_iter().map(|(_, event)| event).collect(), last.filter(|_| more)))
     }
 
     /// The statement that reads up to so many events, the columns of `events`.
@@ -309,6 +319,13 @@ impl Reading {
         }
     }
 
+    fn eyes(&self) -> Eyes {
+        match self.of {
+            Of::Business { tenant, reader, .. } => Eyes { within: Some(tenant), author: reader },
+            Of::Platform(_) => Eyes { within: None, author: Some(UserId::FOUNDER) },
+        }
+    }
+
     /// What a cursor of this reading is good for.
     fn context(&self) -> Result<Vec<u8>, Problem> {
         let by = format!("{:?}", self.by);
@@ -335,14 +352,9 @@ fn whole_actor(actor: String, tenant: Option<TenantId>) -> Result<String, Proble
 }
 
 fn instant(name: &'static str, text: &str, end: bool) -> Result<DateTime<Utc>, Problem> {
-    if let Ok(day) = text.parse::<NaiveDate>() {
-        let day = if end { day.succ_opt().unwrap_or(day) } else { day };
-        return Ok(day.and_time(NaiveTime::MIN).and_utc());
-    }
-    // a `+` that was not escaped arrives as a space
-    DateTime::parse_from_rfc3339(&text.replacen(' ', "+", 1))
-        .map(|instant| instant.to_utc())
-        .map_err(|_| wrong(name, "wrong_type", "expected a time like 2026-01-31T09:00:00Z, or a date"))
+    let expected = || wrong(name, "wrong_type", "expected a time like 2026-01-31T09:00:00Z, or a date");
+    let moment = moment(text).ok_or_else(expected)?;
+    Ok(moment.end.filter(|_| end).unwrap_or(moment.start))
 }
 
 fn wrong(name: &str, code: &str, detail: impl Into<String>) -> Problem {

@@ -38,7 +38,8 @@ impl Remembered for Projects {
 
 impl Remembered for Customers {
     // that there is a private note is nobody's business but its author's
-    const TOLD_ELSEWHERE: &'static [&'static str] = &["CustomerNoteAdded", "CustomerNoteEdited", "CustomerNoteRemoved"];
+    const TOLD_ELSEWHERE: &'static [&'static str] =
+        &["CustomerNoteAdded", "CustomerNoteEdited", "CustomerNoteRemoved", "CustomerNoteRestored"];
 
     fn readable(then: &CustomerRow, deleted: bool) -> bool {
         !deleted || then.merged_into.is_some()

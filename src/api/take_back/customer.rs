@@ -173,6 +173,10 @@ async fn note_back(taking: &mut Taking<'_>, goal: &Goal<'_, Customer>, id: NoteI
         Ok(by) => by,
         Err(problem) => return taking.keep_whole(problem),
     };
+    if goal.then.note(id).is_some_and(|(then, _)| !then.is_seen_by(by)) {
+        let detail = "the note was private then, and what it said is for its author alone to bring back";
+        return taking.keep_whole(Problem::conflict("private_then", detail));
+    }
     if goal.existence == Existence::Back
         && !taking.send_whole::<Customer>(CustomerCommand::RestoreNote { id, by }).await?
     {
