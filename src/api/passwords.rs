@@ -148,8 +148,9 @@ async fn choose(app: &App, guest: &Guest, purpose: Purpose, body: ChoosePassword
     let (tenant, user) = (holder.tenant, holder.user);
     let (person, commands) = match purpose {
         Purpose::Invitation => {
-            let invited = people::identity(&app.database.cell_of(tenant).sign_in, tenant, user).await?;
-            let invited = invited.ok_or_else(Problem::projection_lagging)?;
+            let standing = people::standing(&app.database.cell_of(tenant).sign_in, tenant, user, tenant).await?;
+            let (invited, business) = standing.ok_or_else(Problem::projection_lagging)?;
+            sign_in::require_open(&business)?;
             // Whoever came before, and holds an invitation that is still good, was interrupted then.
             let came = invited.status == UserStatus::Active;
             let commands = if came { Vec::new() } else { vec![UserCommand::AcceptInvitation {}] };

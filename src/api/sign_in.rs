@@ -23,7 +23,7 @@ use crate::aggregates::user::{User, UserCommand};
 use crate::aggregates::values::{TenantStatus, UserStatus};
 use crate::clock::new_event_id;
 use crate::event_store::{Actor, Context, TenantScope};
-use crate::projections::people::{self, Identity};
+use crate::projections::people::{self, Business, Identity};
 
 /// Somebody who is not signed in yet: counted by address, before anything else is done for them.
 #[derive(Debug, Clone)]
@@ -137,14 +137,24 @@ pub async fn admitted(app: &App, tenant: TenantId, user: UserId) -> Result<Ident
     let pool = &app.database.cell_of(tenant).sign_in;
     let standing = people::standing(pool, tenant, user, tenant).await?;
     let (identity, business) = standing.ok_or_else(Problem::projection_lagging)?;
-    let refused = match (identity.status, business.status) {
-        (UserStatus::Active, TenantStatus::Active) => return Ok(identity),
-        (UserStatus::Active, TenantStatus::Suspended) => "the business is suspended",
-        (UserStatus::Invited, _) => "the invitation is not accepted yet",
-        (UserStatus::Locked, _) => "the account is locked",
-        (UserStatus::Deactivated, _) => "the account is deactivated",
+    let refused = match identity.status {
+        UserStatus::Active => return require_open(&business).map(|()| identity),
+        UserStatus::Invited => "the invitation is not accepted yet",
+        UserStatus::Locked => "the account is locked",
+        UserStatus::Deactivated => "the account is deactivated",
     };
     Err(Problem::sign_in_refused(refused))
+}
+
+/// That people are let into a business.
+///
+/// # Errors
+/// Why nobody is.
+pub fn require_open(business: &Business) -> Result<(), Problem> {
+    match business.status {
+        TenantStatus::Active => Ok(()),
+        TenantStatus::Suspended => Err(Problem::sign_in_refused("the business is suspended")),
+    }
 }
 
 /// Opens a session for somebody who has proved who they are, and notes it.

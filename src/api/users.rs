@@ -31,6 +31,7 @@ use crate::aggregates::tenant::Tenant;
 use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
 use crate::event_store::{Condition, StreamId, Work};
+use crate::projections::people;
 use crate::projections::row::Stored;
 use crate::projections::users::UserRow;
 
@@ -252,6 +253,10 @@ async fn invite_again(caller: Caller, State(app): State<App>, Id(id): Id<UserId>
     if found.stored.row.status != UserStatus::Invited.as_str() {
         return Err(Problem::conflict("not_invited", "Only somebody who has not accepted yet is invited again."));
     }
+    // Whoever holds the token can do all that the user can, so nobody is given one for somebody who can do more.
+    let invited = people::identity(&app.database.cell_of(caller.tenant()).sign_in, caller.tenant(), id).await?;
+    let invited = invited.ok_or_else(Problem::not_found)?;
+    may_give(&caller, invited.role, &invited.grants, &Permissions::default())?;
     let invitation = issue(&app, &caller, Purpose::Invitation, caller.scope(), id).await?;
     let version = found.stored.version;
     let invited = Invited { user: found.stored.into(), invitation };
@@ -328,6 +333,7 @@ async fn change(
         if department != now.department && caller.require(MANAGE)? < Scope::Tenant {
             department = Some(own_department(&caller, department)?);
         }
+        let may_do_other_things = (role, &grants, &department) != (now.role, &now.permissions, &now.department);
         let other_active_owners =
             if role == now.role { 0 } else { other_owners(&app, &caller, &mut work, id, OWNERS).await? };
         let commands = [
@@ -339,18 +345,26 @@ async fn change(
         for command in commands {
             work.execute::<User>(work.stream::<User>(id), command).await?;
         }
+        // A token was handed out for who they were: it must not open an account that may do more, neither when this
+        // is interrupted once it is stored nor if another is handed out before it is.
+        if may_do_other_things {
+            withdraw_tokens(&app, &caller, id).await?;
+        }
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
-            // A token was handed out for who they were: it must not open an account that may do more.
-            if receipt.changed() {
-                withdraw_reset(&app, &caller, id).await?;
+            if may_do_other_things {
+                withdraw_tokens(&app, &caller, id).await?;
             }
             return answer::<Users>(&app, &caller, &id.to_string(), &receipt).await;
         }
     }
 }
 
-async fn withdraw_reset(app: &App, caller: &Caller, id: UserId) -> Result<(), Problem> {
-    Ok(one_time_tokens::revoke(&app.access.pool, Purpose::PasswordReset, caller.tenant(), id).await?)
+/// From now on nobody chooses a password for this user with what was handed out so far.
+async fn withdraw_tokens(app: &App, caller: &Caller, id: UserId) -> Result<(), Problem> {
+    for purpose in [Purpose::Invitation, Purpose::PasswordReset] {
+        one_time_tokens::revoke(&app.access.pool, purpose, caller.tenant(), id).await?;
+    }
+    Ok(())
 }
 
 /// Why.
@@ -600,7 +614,7 @@ pub(super) async fn deactivation(
 /// Ends every session of somebody, and what was handed out to them: they are no longer who they were.
 pub(super) async fn let_go(app: &App, caller: &Caller, id: UserId) -> Result<(), Problem> {
     sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
-    withdraw_reset(app, caller, id).await
+    withdraw_tokens(app, caller, id).await
 }
 
 /// That the plan has a seat left; if others take one at the same moment, it is asked again.

@@ -215,6 +215,51 @@ async fn an_invitation_waits_for_a_week() {
 }
 
 #[tokio::test]
+async fn an_invitation_opens_nothing_that_its_holder_may_not_give() {
+    let world = World::start().await;
+    let owner = world.business("Acme").await;
+    let ada = owner.manager("ada", "sales").await;
+    let invite = |email: &str, permissions: serde_json::Value| {
+        json!({"email": email, "full_name": "Somebody", "role": "EMPLOYEE", "department": "sales",
+               "permissions": permissions})
+    };
+    let accept = async |invited: &serde_json::Value| {
+        let body = json!({"token": invited["invitation"]["token"], "password": PASSWORD});
+        world.nobody().post("/api/auth/accept-invitation", body).await
+    };
+    let again = |user: &str| format!("/api/users/{user}/invitation");
+
+    // Who may do more than the manager is invited by the owner alone.
+    let able =
+        owner.post("/api/users", invite("able@acme.test", json!({"invoices:write": "tenant"}))).await.expect(201);
+    let user = able["id"].as_str().unwrap();
+    ada.act(&again(user)).await.problem(403, "permission_denied");
+    let able = owner.act(&again(user)).await.expect(201);
+
+    // Whoever was invited to do little is not let in with the same token to do much.
+    let small = ada.post("/api/users", invite("small@acme.test", json!({}))).await.expect(201);
+    let user = format!("/api/users/{}", small["id"].as_str().unwrap());
+    owner.patch(&user, json!({"full_name": "Some Body"})).await.ok();
+    owner.patch(&user, json!({"role": "BUSINESS_OWNER", "department": null})).await.ok();
+    let refused = accept(&small).await.problem(422, "validation_failed");
+    assert_eq!(refused["errors"][0]["code"], "unknown_invitation");
+    ada.act(&format!("{user}/invitation")).await.problem(403, "permission_denied");
+    let small = owner.act(&format!("{user}/invitation")).await.expect(201);
+    // Nor is anybody after they were locked.
+    owner.act(&format!("{user}/lock")).await.ok();
+    owner.act(&format!("{user}/unlock")).await.ok();
+    accept(&small).await.problem(422, "validation_failed");
+
+    // While the business is suspended, nobody is let in, and the invitation is as good as before.
+    let founder = world.founder().await;
+    let business = format!("/api/admin/tenants/{}", owner.tenant.as_deref().unwrap());
+    founder.post(&format!("{business}/suspend"), json!({"reason": "unpaid"})).await.ok();
+    accept(&able).await.problem(401, "unauthenticated");
+    founder.act(&format!("{business}/reactivate")).await.ok();
+    accept(&able).await.ok();
+}
+
+#[tokio::test]
 async fn a_token_says_what_it_should_and_the_keys_are_public() {
     let world = World::start().await;
     let (owner, founder) = (world.business("Acme").await, world.founder().await);
