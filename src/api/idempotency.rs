@@ -28,6 +28,7 @@ use uuid::Uuid;
 use super::caller::Authenticated;
 use super::headers::{CORRELATION, IDEMPOTENT_REPLAYED, IdempotencyKey, POSITION};
 use super::request::BODY_LIMIT;
+use super::standing::Standing;
 use super::{App, Problem, context};
 use crate::access::secrets::{Purpose, sha256};
 use crate::aggregates::ids::TenantId;
@@ -129,6 +130,18 @@ pub(super) async fn answer_once(app: &App, request: Request, next: Next) -> Resp
     }
 }
 
+/// Whose key it is: of somebody in one business, and of a program apart from who made it, which may do other things.
+fn asker(caller: &Standing) -> String {
+    let mut asker = format!("{}:{}", caller.home, caller.user);
+    if caller.entered != caller.home {
+        asker += &format!(" in {}", caller.entered);
+    }
+    if let Some(key) = &caller.api_key {
+        asker += &format!(" by {key}");
+    }
+    asker
+}
+
 async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, app).await?;
@@ -138,7 +151,7 @@ async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Pro
     };
     let caller = parts.extensions.get::<Authenticated>().and_then(|authenticated| authenticated.0.as_ref().ok());
     let (actor, tenant) = match caller {
-        Some(caller) => (format!("{}:{}", caller.home, caller.user), caller.home),
+        Some(caller) => (asker(caller), caller.home),
         None => (ANONYMOUS.to_owned(), TenantId::Platform),
     };
     let pool = app.database.cell_of(tenant).appender.clone();

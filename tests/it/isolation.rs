@@ -42,7 +42,7 @@ async fn operations(world: &World) -> Vec<(Method, String, bool)> {
 }
 
 /// The path with the ids that the victim's records have.
-fn aimed(path: &str, tenant: &str, command: &str) -> String {
+pub fn aimed(path: &str, tenant: &str, command: &str) -> String {
     let id = [
         ("customers", "CUS-000"),
         ("leads", "LED-000"),
@@ -207,4 +207,35 @@ async fn a_refresh_token_that_is_used_twice_ends_the_session() {
     fresh.get("/api/me").await.ok();
     world.nobody().post("/api/auth/refresh", old).await.expect(401);
     fresh.get("/api/me").await.expect(401);
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_in_one_business_is_new_in_another() {
+    let world = World::start().await;
+    let founder = world.founder().await;
+    let key = [("idempotency-key", "the-same")];
+    let lead = json!({"name": "Ada"});
+    let mut owners = Vec::new();
+    for name in ["ACME", "Beta"] {
+        let owner = world.business(name).await;
+        let visits = format!("/api/admin/tenants/{}/support-sessions", owner.tenant.as_deref().unwrap());
+        let visit = founder.post(&visits, json!({"reason": "Ticket", "mode": "write"})).await.expect(201);
+        let visitor = founder.with_token(visit["access_token"].as_str().unwrap());
+        for replayed in [None, Some("true")] {
+            let answer = visitor.send(Method::POST, "/api/leads", &key, Some(lead.clone())).await;
+            assert_eq!((answer.created().as_str(), answer.header("idempotent-replayed")), ("LED-000", replayed));
+        }
+        owners.push(owner);
+    }
+    for owner in owners {
+        assert_eq!(owner.get("/api/leads").await.ok()["data"].as_array().unwrap().len(), 1);
+        // What a person did with a key is not what their program did.
+        let made = owner.post("/api/api-keys", json!({"name": "Program"})).await.expect(201);
+        let program = owner.with_token(made["key"].as_str().unwrap());
+        for (asking, replayed) in [(&owner, None), (&program, None), (&owner, Some("true")), (&program, Some("true"))] {
+            let answer = asking.send(Method::POST, "/api/leads", &key, Some(lead.clone())).await;
+            assert_eq!((answer.status.as_u16(), answer.header("idempotent-replayed")), (201, replayed));
+        }
+        assert_eq!(owner.get("/api/leads").await.ok()["data"].as_array().unwrap().len(), 3);
+    }
 }
