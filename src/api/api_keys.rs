@@ -19,7 +19,7 @@ use crate::access::permissions::{Permissions, manages};
 use crate::aggregates::ids::UserId;
 use crate::aggregates::permission::{Action, Grants, Module, Permission, Role};
 use crate::aggregates::tenant::Tenant;
-use crate::aggregates::values::{Feature, Plan, Quota, Text};
+use crate::aggregates::values::{Feature, Plan, Quota, Text, calendar};
 use crate::event_store::StreamId;
 
 const MANAGE: Permission = Permission { module: Module::Tenant, action: Action::Manage };
@@ -98,7 +98,7 @@ struct MakeKey {
     #[schema(value_type = std::collections::BTreeMap<String, crate::aggregates::permission::Grant>)]
     permissions: Grants,
     /// When it stops being good; never if not said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_time")]
     expires_at: Option<DateTime<Utc>>,
 }
 

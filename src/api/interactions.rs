@@ -23,7 +23,7 @@ use crate::aggregates::ids::{CustomerId, InteractionId, LeadId, UserId};
 use crate::aggregates::interaction::InteractionDetails;
 use crate::aggregates::lead::{Lead, LeadCommand};
 use crate::aggregates::permission::Module;
-use crate::aggregates::values::{Hours, InteractionStatus, InteractionType, Priority, Text};
+use crate::aggregates::values::{Hours, InteractionStatus, InteractionType, Priority, Text, calendar};
 use crate::projections::interactions::InteractionRow;
 use crate::projections::row::Stored;
 
@@ -198,13 +198,13 @@ pub struct LogInteraction {
     #[serde(default)]
     status: Option<InteractionStatus>,
     /// When it is to take place; planned, if `status` is not said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_time")]
     scheduled_at: Option<DateTime<Utc>>,
     /// When it took place; now if not said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_time")]
     completed_at: Option<DateTime<Utc>>,
     /// When to come back to it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_date")]
     follow_up_date: Option<NaiveDate>,
     /// Whether the customer pays for the time.
     #[serde(default)]
@@ -334,6 +334,7 @@ struct CompleteInteraction {
     /// The time it took; as it was if not said.
     hours: Option<Hours>,
     /// When it took place; now if not said.
+    #[serde(deserialize_with = "calendar::optional_time")]
     completed_at: Option<DateTime<Utc>>,
 }
 

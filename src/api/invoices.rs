@@ -24,7 +24,7 @@ use crate::aggregates::ids::{CustomerId, InvoiceId, ProjectId, UserId};
 use crate::aggregates::invoice::{Invoice, InvoiceCommand, InvoiceDetails, InvoiceLine, InvoicePatch, overdue};
 use crate::aggregates::permission::Module;
 use crate::aggregates::project::Project;
-use crate::aggregates::values::{Currency, InvoiceStatus, Money, Text};
+use crate::aggregates::values::{Currency, InvoiceStatus, Money, Text, calendar};
 use crate::event_store::Work;
 use crate::projections::invoices::InvoiceRow;
 use crate::projections::row::Stored;
@@ -257,10 +257,10 @@ pub struct DraftInvoice {
     #[serde(default)]
     amount: Option<Money>,
     /// When it was written; today if not said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_date")]
     issue_date: Option<NaiveDate>,
     /// When it is to be paid; 30 days after the issue if not said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_date")]
     due_date: Option<NaiveDate>,
     /// Words to the customer.
     #[serde(default)]
@@ -293,6 +293,7 @@ async fn draft(
         (None, None) => CURRENCY.parse().map_err(Problem::internal)?,
     };
     let issue_date = body.issue_date.unwrap_or(app.today());
+    let in_time = issue_date.checked_add_days(NET_DAYS).filter(|due| calendar::is_ordinary(*due));
     let details = InvoiceDetails {
         number: body.number,
         customer: body.customer_id,
@@ -301,7 +302,7 @@ async fn draft(
         lines: body.lines,
         amount: body.amount,
         issue_date,
-        due_date: body.due_date.or(issue_date.checked_add_days(NET_DAYS)).unwrap_or(issue_date),
+        due_date: body.due_date.or(in_time).unwrap_or(issue_date),
         notes: body.notes,
         terms: body.terms,
     };
@@ -412,6 +413,7 @@ async fn view(
 #[schema(example = json!({"paid_on": "2026-12-01"}))]
 struct PayInvoice {
     /// The day on which the money came; on or after the issue.
+    #[serde(deserialize_with = "calendar::date")]
     paid_on: NaiveDate,
 }
 

@@ -24,7 +24,7 @@ use crate::aggregates::ids::{CustomerId, LeadId, UserId};
 use crate::aggregates::lead::{Lead, LeadCommand, LeadDetails, LeadPatch, ScoreInputs};
 use crate::aggregates::permission::{Action, Module, Permission};
 use crate::aggregates::values::{
-    Address, Email, LeadSource, LeadStage, Money, Patch, Percent, Phone, Qualification, Text,
+    Address, Email, LeadSource, LeadStage, Money, Patch, Percent, Phone, Qualification, Text, calendar,
 };
 use crate::projections::leads::LeadRow;
 use crate::projections::row::Stored;
@@ -221,7 +221,7 @@ pub struct CaptureLead {
     #[serde(default)]
     probability: Option<Percent>,
     /// When it may be decided.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_date")]
     expected_close_date: Option<NaiveDate>,
     /// Who takes care of it; whoever takes it in if not said, nobody if null.
     #[serde(default)]

@@ -24,7 +24,7 @@ use super::{App, Json, Problem, customers, users};
 use crate::aggregates::ids::{CustomerId, ProjectId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::project::{Project, ProjectCommand, ProjectDetails, ProjectPatch};
-use crate::aggregates::values::{Hours, Money, Patch, Priority, ProjectStatus, Text};
+use crate::aggregates::values::{Hours, Money, Patch, Priority, ProjectStatus, Text, calendar};
 use crate::projections::projects::ProjectRow;
 use crate::projections::row::Stored;
 
@@ -193,10 +193,10 @@ pub struct PlanProject {
     #[serde(default)]
     budget: Option<Money>,
     /// When it begins.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_date")]
     start_date: Option<NaiveDate>,
     /// When it is to be done; on or after the beginning.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_date")]
     due_date: Option<NaiveDate>,
     /// The time it may take.
     #[serde(default)]
@@ -230,9 +230,11 @@ pub struct ChangeProject {
     #[schema(value_type = Option<Money>)]
     budget: Patch<Money>,
     /// When it begins.
+    #[serde(deserialize_with = "calendar::patched_date")]
     #[schema(value_type = Option<NaiveDate>)]
     start_date: Patch<NaiveDate>,
     /// When it is to be done.
+    #[serde(deserialize_with = "calendar::patched_date")]
     #[schema(value_type = Option<NaiveDate>)]
     due_date: Patch<NaiveDate>,
     /// The time it may take.
@@ -507,7 +509,7 @@ struct LogHours {
     /// The time, above 0.
     hours: Hours,
     /// On which day; today if not said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "calendar::optional_date")]
     on: Option<NaiveDate>,
     /// On what.
     #[serde(default)]

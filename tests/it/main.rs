@@ -18,6 +18,7 @@ mod bulk;
 mod cluster;
 mod consistency;
 mod contract;
+mod dates;
 mod dependencies;
 mod events;
 mod founder;

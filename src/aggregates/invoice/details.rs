@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::InvoiceError;
 use crate::aggregates::ids::{CustomerId, ProjectId};
-use crate::aggregates::values::{Currency, Money, Patch, Personal, Text, exact_amount, plain_decimal};
+use crate::aggregates::values::{Currency, Money, Patch, Personal, Text, calendar, exact_amount, plain_decimal};
 
 /// More lines than anybody reads, and few enough to keep an event small.
 const MAX_LINES: usize = 500;
@@ -129,9 +129,11 @@ pub struct InvoicePatch {
     #[schema(inline, value_type = Option<Money>)]
     pub amount: Patch<Money>,
     /// When it was written; cannot be cleared.
+    #[serde(deserialize_with = "calendar::patched_date")]
     #[schema(value_type = Option<NaiveDate>)]
     pub issue_date: Patch<NaiveDate>,
     /// When it is to be paid; cannot be cleared.
+    #[serde(deserialize_with = "calendar::patched_date")]
     #[schema(value_type = Option<NaiveDate>)]
     pub due_date: Patch<NaiveDate>,
     /// Words to the customer.

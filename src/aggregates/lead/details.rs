@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Lead, LeadError};
-use crate::aggregates::values::{Address, Email, LeadSource, Money, Patch, Percent, Personal, Phone, Score, Text};
+use crate::aggregates::values::{
+    Address, Email, LeadSource, Money, Patch, Percent, Personal, Phone, Score, Text, calendar,
+};
 
 /// What is told about a lead when it is captured.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
@@ -104,6 +106,7 @@ pub struct LeadPatch {
     #[schema(inline, value_type = Option<Percent>)]
     pub probability: Patch<Percent>,
     /// When it may be decided.
+    #[serde(deserialize_with = "calendar::patched_date")]
     #[schema(inline, value_type = Option<NaiveDate>)]
     pub expected_close_date: Patch<NaiveDate>,
 }

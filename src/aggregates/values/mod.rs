@@ -3,6 +3,7 @@
 //! Each refuses bad input while it is read, with a [`Rejected`] whose text is `code|sentence`, so
 //! that a request learns both what a program and what a person needs to know.
 
+pub mod calendar;
 mod contact;
 mod currency;
 mod decimal;

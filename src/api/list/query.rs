@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use super::{Field, Kind, ListSpec};
+use crate::aggregates::values::calendar;
 use crate::api::Problem;
 use crate::api::page::ListAddress;
 use crate::api::past::AsOf;
@@ -344,10 +345,9 @@ fn operand(kind: Kind, values: &[&str]) -> Result<Operand, Refused> {
     })
 }
 
-/// `YYYY-MM-DD`, of a year that PostgreSQL and people know.
+/// `YYYY-MM-DD`.
 fn date(text: &str) -> Option<NaiveDate> {
-    let date = text.parse::<NaiveDate>().ok()?;
-    (text.len() == 10 && text.as_bytes().first().is_some_and(u8::is_ascii_digit)).then_some(date)
+    calendar::parse_date(text).ok()
 }
 
 /// An RFC 3339 time, or a date.
@@ -357,7 +357,7 @@ pub(in crate::api) fn moment(text: &str) -> Option<Moment> {
         return Some(Moment { start: midnight(day), end: Some(midnight(day.checked_add_days(Days::new(1))?)) });
     }
     // a `+` that was not escaped arrives as a space
-    let start = DateTime::parse_from_rfc3339(&text.replacen(' ', "+", 1)).ok()?.to_utc();
+    let start = calendar::parse_time(&text.replacen(' ', "+", 1)).ok()?;
     Some(Moment { start, end: None })
 }
 
