@@ -386,8 +386,8 @@ async fn send(
     let mut attempts = Attempts::default();
     loop {
         let stored = row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
-        unchanged_since::<Tenants>(app, &founder.0, &stored, if_match, fields).await?;
-        let work = app.begin_in(founder, tenant);
+        let mut work = app.begin_in(founder, tenant);
+        unchanged_since::<Tenants>(app, &founder.0, &mut work, &stored, if_match, fields).await?;
         for command in commands.clone() {
             work.execute::<Tenant>(StreamId::of_tenant(tenant), command).await?;
         }

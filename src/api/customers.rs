@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::Uri;
+use cqrs_es::Aggregate as _;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,10 +23,10 @@ use super::record::{
 use super::write::Attempts;
 use super::{App, Json, Problem, invoices, users};
 use crate::aggregates::customer::{Customer, CustomerCommand, CustomerDetails, CustomerPatch};
-use crate::aggregates::ids::{CustomerId, LeadId, UserId};
+use crate::aggregates::ids::{CustomerId, LeadId, TenantId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Address, CustomerStatus, Email, Patch, Phone, Text};
-use crate::event_store::Work;
+use crate::event_store::{StreamId, Work};
 use crate::event_store::append::Condition;
 use crate::projections::customers::CustomerRow;
 use crate::projections::row::Stored;
@@ -106,6 +107,10 @@ impl Noun for Customers {
         owner: Some("owner_id"),
         ..ListSpec::new("customers", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Customer::TYPE, tenant, &stored.id)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -277,8 +282,8 @@ async fn delete(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &[]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Customers>(&app, &caller, &mut work, &id.to_string(), if_match, &[]).await?;
         let has_unpaid_invoice = owes(&app, &caller, &mut work, id).await?;
         work.execute::<Customer>(work.stream::<Customer>(id), CustomerCommand::Delete { has_unpaid_invoice }).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
@@ -324,12 +329,12 @@ async fn restore(
     if_match: IfMatch,
     Id(id): Id<CustomerId>,
 ) -> Result<Record<CustomerView>, Problem> {
-    let found = find_any::<Customers>(&app, &caller, &id.to_string()).await?;
-    found.require(&caller, Customers::WRITE)?;
-    unchanged_since::<Customers>(&app, &caller, &found.stored, if_match, &[]).await?;
     let mut attempts = Attempts::default();
     loop {
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        let found = find_any::<Customers>(&app, &caller, &id.to_string()).await?;
+        found.require(&caller, Customers::WRITE)?;
+        unchanged_since::<Customers>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
         work.execute::<Customer>(work.stream::<Customer>(id), CustomerCommand::Restore {}).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Customers>(&app, &caller, &id.to_string(), &receipt).await;
@@ -379,8 +384,8 @@ async fn change_owner(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &["owner_id".into()]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Customers>(&app, &caller, &mut work, &id.to_string(), if_match, &["owner_id".into()]).await?;
         users::rely_on(&caller, &mut work, body.user_id, Customers::WRITE, "/user_id").await?;
         let command = CustomerCommand::ChangeOwner { owner: body.user_id };
         work.execute::<Customer>(work.stream::<Customer>(id), command).await?;
@@ -412,7 +417,8 @@ async fn merge(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &[]).await?;
+        let mut work = app.begin(&caller);
+        find_to_change::<Customers>(&app, &caller, &mut work, &id.to_string(), if_match, &[]).await?;
         let survivor = find::<Customers>(&app, &caller, &into.to_string()).await.map_err(|problem| {
             if problem.is_not_found() {
                 Problem::invalid_field("/into", "unknown_customer", "there is no such customer")
@@ -421,7 +427,6 @@ async fn merge(
             }
         })?;
         survivor.require(&caller, Customers::WRITE)?;
-        let work = app.begin(&caller);
         let command = CustomerCommand::MergeInto { this: id, into };
         // The state that it leaves is what the other takes over: nothing recorded in between is lost.
         let merged = work.execute::<Customer>(work.stream::<Customer>(id), command).await?;
@@ -498,8 +503,8 @@ async fn send(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(app, caller, &id.to_string(), if_match, fields).await?;
-        let work = app.begin(caller);
+        let mut work = app.begin(caller);
+        find_to_change::<Customers>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
         work.execute::<Customer>(work.stream::<Customer>(id), command.clone()).await?;
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Customers>(app, caller, &id.to_string(), &receipt).await;

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::Uri;
+use cqrs_es::Aggregate as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -19,11 +20,12 @@ use super::record::{Found, Id, Noun, Record, find, list_spec, row};
 use super::write::Attempts;
 use super::{App, Json, Problem};
 use crate::aggregates::customer::{Customer, CustomerCommand};
-use crate::aggregates::ids::{CustomerId, InteractionId, LeadId, UserId};
+use crate::aggregates::ids::{CustomerId, InteractionId, LeadId, TenantId, UserId};
 use crate::aggregates::interaction::InteractionDetails;
 use crate::aggregates::lead::{Lead, LeadCommand};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Hours, InteractionStatus, InteractionType, Priority, Text};
+use crate::event_store::StreamId;
 use crate::projections::interactions::InteractionRow;
 use crate::projections::row::Stored;
 
@@ -117,6 +119,14 @@ impl Noun for Interactions {
         hides_deleted: false,
         ..ListSpec::new("interactions", FIELDS)
     };
+
+    /// It lives with the customer once there is one, else with the lead.
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        match (&stored.row.customer_id, &stored.row.lead_id) {
+            (Some(customer), _) => StreamId::new(Customer::TYPE, tenant, customer),
+            (None, lead) => StreamId::new(Lead::TYPE, tenant, lead.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 const FIELDS: &[Field] = &[

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::Uri;
+use cqrs_es::Aggregate as _;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -20,12 +21,12 @@ use super::record::{Id, Merge, Noun, Record, View, answer, find, find_to_change,
 use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers};
-use crate::aggregates::ids::{CustomerId, InvoiceId, ProjectId, UserId};
+use crate::aggregates::ids::{CustomerId, InvoiceId, ProjectId, TenantId, UserId};
 use crate::aggregates::invoice::{Invoice, InvoiceCommand, InvoiceDetails, InvoiceLine, InvoicePatch, overdue};
 use crate::aggregates::permission::Module;
 use crate::aggregates::project::Project;
 use crate::aggregates::values::{Currency, InvoiceStatus, Money, Text};
-use crate::event_store::Work;
+use crate::event_store::{StreamId, Work};
 use crate::projections::invoices::InvoiceRow;
 use crate::projections::row::Stored;
 
@@ -165,6 +166,10 @@ impl Noun for Invoices {
         hides_deleted: false,
         ..ListSpec::new("invoices", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Invoice::TYPE, tenant, &stored.id)
+    }
 
     fn asked(query: ListQuery, today: NaiveDate) -> ListQuery {
         query.worked_out(WorkedOut {
@@ -370,8 +375,8 @@ async fn change(
 ) -> Result<Record<InvoiceView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Invoices>(&app, &caller, &id.to_string(), if_match, &body.fields).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Invoices>(&app, &caller, &mut work, &id.to_string(), if_match, &body.fields).await?;
         let (customer, project) = (body.patch.customer.as_set(), body.patch.project.as_set());
         rely_on(&app, &caller, &mut work, customer.copied(), project.copied()).await?;
         let command = InvoiceCommand::Change(body.patch.clone());
@@ -451,8 +456,8 @@ async fn send(
 ) -> Result<Record<InvoiceView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Invoices>(app, caller, &id.to_string(), if_match, &["status".into()]).await?;
-        let work = app.begin(caller);
+        let mut work = app.begin(caller);
+        find_to_change::<Invoices>(app, caller, &mut work, &id.to_string(), if_match, &["status".into()]).await?;
         work.execute::<Invoice>(work.stream::<Invoice>(id), command.clone()).await?;
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Invoices>(app, caller, &id.to_string(), &receipt).await;

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::Uri;
+use cqrs_es::Aggregate as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,12 +21,13 @@ use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers, users};
 use crate::aggregates::customer::{Customer, CustomerCommand, CustomerDetails};
-use crate::aggregates::ids::{CustomerId, LeadId, UserId};
+use crate::aggregates::ids::{CustomerId, LeadId, TenantId, UserId};
 use crate::aggregates::lead::{Lead, LeadCommand, LeadDetails, LeadPatch, ScoreInputs};
 use crate::aggregates::permission::{Action, Module, Permission};
 use crate::aggregates::values::{
     Address, Email, LeadSource, LeadStage, Money, Patch, Percent, Phone, Qualification, Text,
 };
+use crate::event_store::StreamId;
 use crate::projections::leads::LeadRow;
 use crate::projections::row::Stored;
 
@@ -141,6 +143,10 @@ impl Noun for Leads {
         owner: Some("assignee_id"),
         ..ListSpec::new("leads", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Lead::TYPE, tenant, &stored.id)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -329,12 +335,12 @@ async fn restore(
     if_match: IfMatch,
     Id(id): Id<LeadId>,
 ) -> Result<Record<LeadView>, Problem> {
-    let found = find_any::<Leads>(&app, &caller, &id.to_string()).await?;
-    found.require(&caller, Leads::WRITE)?;
-    unchanged_since::<Leads>(&app, &caller, &found.stored, if_match, &[]).await?;
     let mut attempts = Attempts::default();
     loop {
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        let found = find_any::<Leads>(&app, &caller, &id.to_string()).await?;
+        found.require(&caller, Leads::WRITE)?;
+        unchanged_since::<Leads>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
         work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Restore {}).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Leads>(&app, &caller, &id.to_string(), &receipt).await;
@@ -384,8 +390,8 @@ async fn assign(
     let mut attempts = Attempts::default();
     loop {
         let fields = ["assignee_id".to_owned()];
-        find_to_change::<Leads>(&app, &caller, &id.to_string(), if_match, &fields).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Leads>(&app, &caller, &mut work, &id.to_string(), if_match, &fields).await?;
         users::rely_on(&caller, &mut work, body.user_id, Leads::WRITE, "/user_id").await?;
         work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Assign { assignee: body.user_id }).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
@@ -456,8 +462,8 @@ async fn convert(
     loop {
         let found = find::<Leads>(&app, &caller, &id.to_string()).await?;
         found.require(&caller, CONVERT)?;
-        unchanged_since::<Leads>(&app, &caller, &found.stored, if_match, &["stage".into()]).await?;
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        unchanged_since::<Leads>(&app, &caller, &mut work, &found.stored, if_match, &["stage".into()]).await?;
         let lead = work.load::<Lead>(id).await?.state;
         // The lead refuses first, before a customer is looked for or a number is taken.
         lead.decide(LeadCommand::Convert { customer: into.unwrap_or(CustomerId(0)) })
@@ -565,8 +571,8 @@ async fn send(
 ) -> Result<Record<LeadView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Leads>(app, caller, &id.to_string(), if_match, fields).await?;
-        let work = app.begin(caller);
+        let mut work = app.begin(caller);
+        find_to_change::<Leads>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
         work.execute::<Lead>(work.stream::<Lead>(id), command.clone()).await?;
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Leads>(app, caller, &id.to_string(), &receipt).await;

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::Uri;
+use cqrs_es::Aggregate as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -21,10 +22,11 @@ use super::record::{
 use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers, users};
-use crate::aggregates::ids::{CustomerId, ProjectId, UserId};
+use crate::aggregates::ids::{CustomerId, ProjectId, TenantId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::project::{Project, ProjectCommand, ProjectDetails, ProjectPatch};
 use crate::aggregates::values::{Hours, Money, Patch, Priority, ProjectStatus, Text};
+use crate::event_store::StreamId;
 use crate::projections::projects::ProjectRow;
 use crate::projections::row::Stored;
 
@@ -120,6 +122,10 @@ impl Noun for Projects {
         members: Some("member_ids"),
         ..ListSpec::new("projects", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Project::TYPE, tenant, &stored.id)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -359,12 +365,12 @@ async fn restore(
     if_match: IfMatch,
     Id(id): Id<ProjectId>,
 ) -> Result<Record<ProjectView>, Problem> {
-    let found = find_any::<Projects>(&app, &caller, &id.to_string()).await?;
-    found.require(&caller, Projects::WRITE)?;
-    unchanged_since::<Projects>(&app, &caller, &found.stored, if_match, &[]).await?;
     let mut attempts = Attempts::default();
     loop {
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        let found = find_any::<Projects>(&app, &caller, &id.to_string()).await?;
+        found.require(&caller, Projects::WRITE)?;
+        unchanged_since::<Projects>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
         work.execute::<Project>(work.stream::<Project>(id), ProjectCommand::Restore {}).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Projects>(&app, &caller, &id.to_string(), &receipt).await;
@@ -413,8 +419,8 @@ async fn change_owner(
 ) -> Result<Record<ProjectView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(&app, &caller, &id.to_string(), if_match, &["owner_id".into()]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["owner_id".into()]).await?;
         users::rely_on(&caller, &mut work, body.user_id, Projects::WRITE, "/user_id").await?;
         let command = ProjectCommand::ChangeOwner { owner: body.user_id };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -436,8 +442,8 @@ async fn assign_member(
     let role = role_of(body.role)?;
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(&app, &caller, &id.to_string(), IfMatch(None), &[]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), IfMatch(None), &[]).await?;
         users::known(&mut work, body.user_id, "/user_id").await?;
         let command = ProjectCommand::AssignMember { user: body.user_id, role: role.clone() };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -477,8 +483,8 @@ async fn link_customer(
 ) -> Result<Record<ProjectView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(&app, &caller, &id.to_string(), IfMatch(None), &[]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), IfMatch(None), &[]).await?;
         customers::rely_on(&app, &caller, &mut work, body.customer_id, "/customer_id").await?;
         let command = ProjectCommand::LinkCustomer { customer: body.customer_id };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -541,8 +547,8 @@ async fn send(
 ) -> Result<Record<ProjectView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(app, caller, &id.to_string(), if_match, fields).await?;
-        let work = app.begin(caller);
+        let mut work = app.begin(caller);
+        find_to_change::<Projects>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
         work.execute::<Project>(work.stream::<Project>(id), command.clone()).await?;
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Projects>(app, caller, &id.to_string(), &receipt).await;

@@ -209,7 +209,8 @@ async fn revert<A: Past, N: Noun>(
         let history = app.store.streams().history::<A>(&stream).await?;
         let now = history.now();
         now.state.allow(app, caller, of, record).await?;
-        unchanged_since::<N>(app, caller, &stored, if_match, body.fields.as_deref().unwrap_or_default()).await?;
+        let fields = body.fields.as_deref().unwrap_or_default();
+        unchanged_since::<N>(app, caller, &mut work, &stored, if_match, fields).await?;
         let facet = now.state.facet(record).filter(|facet| !facet.deleted).ok_or_else(Problem::not_found)?;
         let unknown = || unknown_version(body.to_version, now.version);
         if body.to_version < 1 || body.to_version > now.version {

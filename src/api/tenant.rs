@@ -109,6 +109,10 @@ impl Noun for Tenants {
         hides_deleted: false,
         ..ListSpec::new("tenants", FIELDS)
     };
+
+    fn stream(tenant: TenantId, _: &Stored<Self::Row>) -> StreamId {
+        StreamId::of_tenant(tenant)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -222,8 +226,8 @@ async fn change(
     let mut attempts = Attempts::default();
     loop {
         let stored = row::<Tenants>(&app, &caller, &id).await?;
-        unchanged_since::<Tenants>(&app, &caller, &stored, if_match, &body.fields).await?;
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        unchanged_since::<Tenants>(&app, &caller, &mut work, &stored, if_match, &body.fields).await?;
         let command = TenantCommand::ChangeDetails(body.patch.clone());
         work.execute::<Tenant>(StreamId::of_tenant(caller.tenant()), command).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use cqrs_es::Aggregate as _;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,7 +26,7 @@ use super::{App, Json, Problem};
 use crate::access::one_time_tokens::{self, Purpose};
 use crate::access::permissions::{Permissions, manages};
 use crate::access::sessions::{self, Session};
-use crate::aggregates::ids::UserId;
+use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::permission::{Action, Grants, Module, Permission, Role, Scope};
 use crate::aggregates::tenant::Tenant;
 use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
@@ -129,6 +130,10 @@ impl Noun for Users {
         hides_deleted: false,
         ..ListSpec::new("users", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(User::TYPE, tenant, &stored.id)
+    }
 }
 
 const ROLES: &[&str] = &["PLATFORM_FOUNDER", "BUSINESS_OWNER", "MANAGER", "EMPLOYEE"];
@@ -310,8 +315,8 @@ async fn change(
     let mut attempts = Attempts::many();
     loop {
         let found = managed(&app, &caller, id).await?;
-        unchanged_since::<Users>(&app, &caller, &found.stored, if_match, &body.fields).await?;
         let mut work = app.begin(&caller);
+        unchanged_since::<Users>(&app, &caller, &mut work, &found.stored, if_match, &body.fields).await?;
         let now = work.load::<User>(id).await?.state.facts.ok_or_else(Problem::not_found)?;
         let patch = body.patch.clone();
         let role = patch.role.as_set().copied().unwrap_or(now.role);
@@ -432,8 +437,8 @@ async fn send(
     let mut attempts = Attempts::many();
     loop {
         let found = managed(app, caller, id).await?;
-        unchanged_since::<Users>(app, caller, &found.stored, if_match, &["status".to_owned()]).await?;
         let mut work = app.begin(caller);
+        unchanged_since::<Users>(app, caller, &mut work, &found.stored, if_match, &["status".to_owned()]).await?;
         let command = match step.clone() {
             Step::Lock { reason } => {
                 let other_active_owners = other_owners(app, caller, &mut work, id, OWNERS).await?;

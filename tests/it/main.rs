@@ -16,6 +16,7 @@ mod auth;
 mod batch;
 mod bulk;
 mod cluster;
+mod conditional;
 mod consistency;
 mod contract;
 mod dependencies;

@@ -1,0 +1,96 @@
+//! `If-Match`: of those who change the same thing of the same version, one does; the others are told what has changed.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+use tokio::task::JoinSet;
+
+use crate::rebuild::owner;
+use crate::world::{Client, World};
+
+/// A change, and the version that it was made for.
+async fn change(client: &Client, (method, path): (Method, &str), version: u64, body: Option<Value>) -> crate::world::Answer {
+    client.send(method, path, &[("if-match", &format!("\"v{version}\""))], body).await
+}
+
+#[tokio::test]
+async fn a_version_that_cannot_be_read_yet_counts() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let second = world.second_server().await;
+    acme.post("/api/leads", json!({"name": "Grace"})).await.created();
+    let mut holder = owner(&world).await;
+    holder.execute("begin; lock table leads in share mode").await.unwrap();
+    let lead = (Method::PATCH, "/api/leads/LED-000");
+    change(&acme, lead.clone(), 1, Some(json!({"phone": "1"}))).await.expect(202);
+    for other in [acme.clone(), acme.at(&second)] {
+        let refused = change(&other, lead.clone(), 1, Some(json!({"phone": "2"}))).await;
+        refused.problem(503, "projection_lagging");
+    }
+    holder.execute("rollback").await.unwrap();
+    world.caught_up().await;
+    for other in [acme.clone(), acme.at(&second)] {
+        let refused = change(&other, lead.clone(), 1, Some(json!({"phone": "2"}))).await;
+        let problem = refused.problem(412, "version_conflict");
+        assert_eq!(problem["current_version"], 2);
+        assert_eq!(problem["changes_since"][0]["to"], "1");
+    }
+    // What others changed does not matter to who changes something else.
+    change(&acme.at(&second), lead, 1, Some(json!({"company": "Navy"}))).await.ok();
+    let now = acme.get("/api/leads/LED-000").await.ok();
+    assert_eq!((&now["phone"], &now["company"]), (&json!("1"), &json!("Navy")));
+}
+
+/// Whatever is changed, on however many servers, and however many do it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_change_the_same_version_exactly_one_does() {
+    let world = World::start().await;
+    let second = world.second_server().await;
+    let acme = world.business("ACME").await;
+    acme.post("/api/leads", json!({"name": "Grace"})).await.created();
+    acme.post("/api/leads", json!({"name": "Grace"})).await.created();
+    acme.delete("/api/leads/LED-001").await.ok();
+    acme.post("/api/customers", json!({"name": "Ada"})).await.created();
+    acme.post("/api/customers/CUS-000/notes", json!({"content": "new"})).await.created();
+    acme.post("/api/projects", json!({"name": "Roll-out"})).await.created();
+    acme.post("/api/customers", json!({"name": "Bo"})).await.created();
+    acme.post("/api/customers/CUS-001/notes", json!({"content": "new"})).await.created();
+    acme.delete("/api/notes/NOT-001").await.ok();
+    let restored = |path| (Method::POST, path, None);
+    let patched = |path, field| (Method::PATCH, path, Some(field));
+    for (method, path, field) in [
+        patched("/api/leads/LED-000", "company"),
+        patched("/api/customers/CUS-000", "company"),
+        patched("/api/projects/PRJ-000", "description"),
+        patched("/api/notes/NOT-000", "content"),
+        patched("/api/tenant", "business_name"),
+        restored("/api/leads/LED-001/restore"),
+        restored("/api/notes/NOT-001/restore"),
+    ] {
+        for writers in [2, 5, 12] {
+            world.caught_up().await;
+            let record = path.trim_end_matches("/restore");
+            let mut version = 2;
+            if field.is_some() {
+                version = acme.get(record).await.ok()["version"].as_u64().unwrap();
+            } else if record.starts_with("/api/notes") {
+                version = 3;
+            }
+            let mut changes = JoinSet::new();
+            for writer in 0..writers {
+                let client = if writer % 2 == 0 { acme.clone() } else { acme.at(&second) };
+                let body = field.map(|field| json!({field: format!("writer {writer} of {writers}")}));
+                let method = method.clone();
+                changes.spawn(async move { change(&client, (method, path), version, body).await.status.as_u16() });
+            }
+            let mut statuses = changes.join_all().await;
+            statuses.sort_unstable();
+            let mut expected = vec![412; writers];
+            expected[0] = 200;
+            assert_eq!(statuses, expected, "{path} by {writers}");
+            if field.is_none() {
+                break;
+            }
+        }
+    }
+}
