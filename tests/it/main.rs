@@ -43,6 +43,7 @@ mod rebuild;
 mod revert;
 mod told;
 mod undo;
+mod unheard;
 mod verify;
 mod walk;
 mod world;
