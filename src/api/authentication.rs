@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::caller::{Authenticated, Caller};
 use super::headers::BearerToken;
 use super::standing::{Proof, Shown, Standing};
-use super::{App, Problem, consistency, context};
+use super::{App, Problem, consistency, context, query};
 use crate::access::api_keys::{self, ApiKeyRefused};
 use crate::access::tokens::Subject;
 use crate::aggregates::values::{TenantStatus, UserStatus};
@@ -144,6 +144,9 @@ fn count(app: &App, standing: &Standing) -> Result<(), Problem> {
 }
 
 async fn go_on(app: &App, mut request: Request, next: Next, caller: Result<Caller, Problem>) -> Response {
+    if let Err(problem) = query::expected(&request) {
+        return problem.into_response();
+    }
     request.extensions_mut().insert(Authenticated(caller));
     consistency::consistent(app, request, next).await
 }
