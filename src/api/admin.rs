@@ -327,7 +327,7 @@ impl ChangeTenant {
 }
 
 /// Change a business's plan, seats, features, limits or details (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path)),
+#[utoipa::path(patch, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path), IfMatch),
     request_body = ChangeTenant, responses((status = 200, body = TenantReport)))]
 async fn change(
     founder: Founder,
@@ -350,7 +350,7 @@ struct SuspendTenant {
 }
 
 /// Lock the users of a business out at once; its data stays.
-#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/suspend", params(("tenant_id" = TenantId, Path)),
+#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/suspend", params(("tenant_id" = TenantId, Path), IfMatch),
     request_body = SuspendTenant, responses((status = 200, body = TenantReport)))]
 async fn suspend(
     founder: Founder,
@@ -364,7 +364,7 @@ async fn suspend(
 }
 
 /// Let the users of a suspended business in again.
-#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/reactivate", params(("tenant_id" = TenantId, Path)),
+#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/reactivate", params(("tenant_id" = TenantId, Path), IfMatch),
     responses((status = 200, body = TenantReport)))]
 async fn reactivate(
     founder: Founder,

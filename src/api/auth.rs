@@ -225,7 +225,7 @@ struct Login {
 
 /// Sign in.
 #[utoipa::path(post, path = "/api/auth/login", security(()), request_body = Login,
-    responses((status = 200, body = SignedIn)))]
+    responses((status = 200, body = SignedIn), (status = 401)))]
 async fn login(State(app): State<App>, guest: Guest, Json(body): Json<Login>) -> Result<Json<SignedIn>, Problem> {
     let refused_at = Instant::now() + REFUSED_AFTER;
     // What is no address belongs to nobody, and is refused in the same way and time as one that does not.
@@ -266,7 +266,7 @@ struct Refresh {
 
 /// Continue a session with its refresh token; a token that was used before ends the session.
 #[utoipa::path(post, path = "/api/auth/refresh", security(()), request_body = Refresh,
-    responses((status = 200, body = Tokens)))]
+    responses((status = 200, body = Tokens), (status = 401)))]
 async fn refresh(State(app): State<App>, _: Guest, Json(body): Json<Refresh>) -> Result<Json<Tokens>, Problem> {
     let opened = match sessions::refresh(&app.access.pool, &body.refresh_token, app.clock.now()).await {
         Ok(opened) => opened,

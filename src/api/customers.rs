@@ -259,7 +259,7 @@ async fn read(
 }
 
 /// Change what is known of a customer (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/customers/{id}", params(("id" = CustomerId, Path)), request_body = CustomerPatch,
+#[utoipa::path(patch, path = "/api/customers/{id}", params(("id" = CustomerId, Path), IfMatch), request_body = CustomerPatch,
     responses((status = 200, body = CustomerView)))]
 async fn change(
     caller: Caller,
@@ -272,7 +272,7 @@ async fn change(
 }
 
 /// Take a customer away; it can be brought back. One with an unpaid invoice stays.
-#[utoipa::path(delete, path = "/api/customers/{id}", params(("id" = CustomerId, Path)),
+#[utoipa::path(delete, path = "/api/customers/{id}", params(("id" = CustomerId, Path), IfMatch),
     responses((status = 200, body = CustomerView)))]
 async fn delete(
     caller: Caller,
@@ -321,7 +321,7 @@ async fn with_absorbed(work: &Work, id: CustomerId) -> Result<Vec<String>, Probl
 }
 
 /// Bring a customer back that was taken away.
-#[utoipa::path(post, path = "/api/customers/{id}/restore", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/restore", params(("id" = CustomerId, Path), IfMatch),
     responses((status = 200, body = CustomerView)))]
 async fn restore(
     caller: Caller,
@@ -351,7 +351,7 @@ struct ChangeCustomerStatus {
 }
 
 /// Say where a customer stands.
-#[utoipa::path(post, path = "/api/customers/{id}/status", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/status", params(("id" = CustomerId, Path), IfMatch),
     request_body = ChangeCustomerStatus, responses((status = 200, body = CustomerView)))]
 async fn change_status(
     caller: Caller,
@@ -373,7 +373,7 @@ struct ChangeCustomerOwner {
 }
 
 /// Let somebody, or nobody, take care of a customer.
-#[utoipa::path(post, path = "/api/customers/{id}/owner", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/owner", params(("id" = CustomerId, Path), IfMatch),
     request_body = ChangeCustomerOwner, responses((status = 200, body = CustomerView)))]
 async fn change_owner(
     caller: Caller,
@@ -406,7 +406,7 @@ struct MergeCustomer {
 /// Let a customer give way to another record of the same customer, which takes over contact and notes.
 ///
 /// Leads, projects and invoices keep naming the merged one. The answer is the record that stays.
-#[utoipa::path(post, path = "/api/customers/{id}/merge", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/merge", params(("id" = CustomerId, Path), IfMatch),
     request_body = MergeCustomer, responses((status = 200, body = CustomerView)))]
 async fn merge(
     caller: Caller,

@@ -12,11 +12,12 @@ use utoipa_axum::routes;
 
 use super::caller::Caller;
 use super::customers::Customers;
+use super::headers::IfMatch;
 use super::leads::Leads;
 use super::list::{Field, Kind, ListQuery, ListSpec, Parent};
 use super::page::Page;
 use super::past::{self, AsOfQuery, Reader, When};
-use super::record::{Found, Id, Noun, Record, find, list_spec, row};
+use super::record::{Found, Id, Noun, Record, find, list_spec, row, unchanged_since};
 use super::write::Attempts;
 use super::{App, Json, Problem};
 use crate::aggregates::customer::{Customer, CustomerCommand};
@@ -35,6 +36,8 @@ pub struct InteractionView {
     /// The interaction's id.
     #[schema(value_type = InteractionId)]
     id: String,
+    /// The version of its customer, or lead, that made it so; also the `ETag`.
+    version: i64,
     /// The customer it is with.
     #[schema(value_type = Option<CustomerId>)]
     customer_id: Option<String>,
@@ -86,6 +89,7 @@ impl From<Stored<InteractionRow>> for InteractionView {
         let row = stored.row;
         Self {
             id: stored.id,
+            version: stored.version,
             customer_id: row.customer_id,
             lead_id: row.lead_id,
             interaction_type: row.interaction_type,
@@ -348,17 +352,18 @@ struct CompleteInteraction {
 }
 
 /// Say that planned contact took place.
-#[utoipa::path(post, path = "/api/interactions/{id}/complete", params(("id" = InteractionId, Path)),
+#[utoipa::path(post, path = "/api/interactions/{id}/complete", params(("id" = InteractionId, Path), IfMatch),
     request_body = Option<CompleteInteraction>, responses((status = 200, body = InteractionView)))]
 async fn complete(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<InteractionId>,
     body: Option<Json<CompleteInteraction>>,
 ) -> Result<Record<InteractionView>, Problem> {
     let Json(body) = body.unwrap_or(Json(CompleteInteraction::default()));
     let at = body.completed_at.unwrap_or(app.clock.now());
-    change(&app, &caller, id, |of| match of {
+    change(&app, &caller, id, if_match, |of| match of {
         Of::Lead(_) => {
             Change::Lead(LeadCommand::CompleteInteraction { id, outcome: body.outcome.clone(), hours: body.hours, at })
         }
@@ -373,14 +378,15 @@ async fn complete(
 }
 
 /// Call planned contact off.
-#[utoipa::path(post, path = "/api/interactions/{id}/cancel", params(("id" = InteractionId, Path)),
+#[utoipa::path(post, path = "/api/interactions/{id}/cancel", params(("id" = InteractionId, Path), IfMatch),
     responses((status = 200, body = InteractionView)))]
 async fn cancel(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<InteractionId>,
 ) -> Result<Record<InteractionView>, Problem> {
-    change(&app, &caller, id, |of| match of {
+    change(&app, &caller, id, if_match, |of| match of {
         Of::Lead(_) => Change::Lead(LeadCommand::CancelInteraction { id }),
         Of::Customer(_) => Change::Customer(CustomerCommand::CancelInteraction { id }),
     })
@@ -397,19 +403,23 @@ async fn change(
     app: &App,
     caller: &Caller,
     id: InteractionId,
+    if_match: IfMatch,
     command: impl Fn(Of) -> Change,
 ) -> Result<Record<InteractionView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        let (_, with) = visible(app, caller, id).await?;
-        let work = app.begin(caller);
+        let mut work = app.begin(caller);
+        let (stored, with) = visible(app, caller, id).await?;
+        match &with {
+            With::Lead(_, found) => found.require(caller, Leads::WRITE)?,
+            With::Customer(_, found) => found.require(caller, Customers::WRITE)?,
+        }
+        unchanged_since::<Interactions>(app, caller, &mut work, &stored, if_match, &["status".to_owned()]).await?;
         match (&with, command(with.of())) {
-            (With::Lead(lead, found), Change::Lead(command)) => {
-                found.require(caller, Leads::WRITE)?;
+            (With::Lead(lead, _), Change::Lead(command)) => {
                 work.execute::<Lead>(work.stream::<Lead>(lead), command).await?;
             }
-            (With::Customer(customer, found), Change::Customer(command)) => {
-                found.require(caller, Customers::WRITE)?;
+            (With::Customer(customer, _), Change::Customer(command)) => {
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
             }
             _ => return Err(Problem::not_found()),

@@ -364,7 +364,7 @@ async fn read(
 }
 
 /// Change a draft (JSON Merge Patch). An invoice that was sent is not changed: void it and write another.
-#[utoipa::path(patch, path = "/api/invoices/{id}", params(("id" = InvoiceId, Path)), request_body = InvoicePatch,
+#[utoipa::path(patch, path = "/api/invoices/{id}", params(("id" = InvoiceId, Path), IfMatch), request_body = InvoicePatch,
     responses((status = 200, body = InvoiceView)))]
 async fn change(
     caller: Caller,
@@ -388,7 +388,7 @@ async fn change(
 }
 
 /// Send an invoice to the customer.
-#[utoipa::path(post, path = "/api/invoices/{id}/send", params(("id" = InvoiceId, Path)),
+#[utoipa::path(post, path = "/api/invoices/{id}/send", params(("id" = InvoiceId, Path), IfMatch),
     responses((status = 200, body = InvoiceView)))]
 async fn send_invoice(
     caller: Caller,
@@ -400,7 +400,7 @@ async fn send_invoice(
 }
 
 /// Note that the customer looked at an invoice.
-#[utoipa::path(post, path = "/api/invoices/{id}/view", params(("id" = InvoiceId, Path)),
+#[utoipa::path(post, path = "/api/invoices/{id}/view", params(("id" = InvoiceId, Path), IfMatch),
     responses((status = 200, body = InvoiceView)))]
 async fn view(
     caller: Caller,
@@ -421,7 +421,7 @@ struct PayInvoice {
 }
 
 /// Note that an invoice was paid.
-#[utoipa::path(post, path = "/api/invoices/{id}/pay", params(("id" = InvoiceId, Path)), request_body = PayInvoice,
+#[utoipa::path(post, path = "/api/invoices/{id}/pay", params(("id" = InvoiceId, Path), IfMatch), request_body = PayInvoice,
     responses((status = 200, body = InvoiceView)))]
 async fn pay(
     caller: Caller,
@@ -435,7 +435,7 @@ async fn pay(
 }
 
 /// Withdraw an invoice. It stays, and its number is not given again.
-#[utoipa::path(post, path = "/api/invoices/{id}/void", params(("id" = InvoiceId, Path)),
+#[utoipa::path(post, path = "/api/invoices/{id}/void", params(("id" = InvoiceId, Path), IfMatch),
     responses((status = 200, body = InvoiceView)))]
 async fn void(
     caller: Caller,

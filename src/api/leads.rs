@@ -303,7 +303,7 @@ async fn read(
 }
 
 /// Change what is known of a lead (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/leads/{id}", params(("id" = LeadId, Path)), request_body = LeadPatch,
+#[utoipa::path(patch, path = "/api/leads/{id}", params(("id" = LeadId, Path), IfMatch), request_body = LeadPatch,
     responses((status = 200, body = LeadView)))]
 async fn change(
     caller: Caller,
@@ -316,7 +316,7 @@ async fn change(
 }
 
 /// Take a lead away; it can be brought back.
-#[utoipa::path(delete, path = "/api/leads/{id}", params(("id" = LeadId, Path)), responses((status = 200, body = LeadView)))]
+#[utoipa::path(delete, path = "/api/leads/{id}", params(("id" = LeadId, Path), IfMatch), responses((status = 200, body = LeadView)))]
 async fn delete(
     caller: Caller,
     State(app): State<App>,
@@ -327,7 +327,7 @@ async fn delete(
 }
 
 /// Bring a lead back that was taken away.
-#[utoipa::path(post, path = "/api/leads/{id}/restore", params(("id" = LeadId, Path)),
+#[utoipa::path(post, path = "/api/leads/{id}/restore", params(("id" = LeadId, Path), IfMatch),
     responses((status = 200, body = LeadView)))]
 async fn restore(
     caller: Caller,
@@ -357,7 +357,7 @@ struct ChangeStage {
 }
 
 /// Move a lead to another open stage.
-#[utoipa::path(post, path = "/api/leads/{id}/stage", params(("id" = LeadId, Path)), request_body = ChangeStage,
+#[utoipa::path(post, path = "/api/leads/{id}/stage", params(("id" = LeadId, Path), IfMatch), request_body = ChangeStage,
     responses((status = 200, body = LeadView)))]
 async fn change_stage(
     caller: Caller,
@@ -378,7 +378,7 @@ struct AssignLead {
 }
 
 /// Let somebody, or nobody, take care of a lead.
-#[utoipa::path(post, path = "/api/leads/{id}/assign", params(("id" = LeadId, Path)), request_body = AssignLead,
+#[utoipa::path(post, path = "/api/leads/{id}/assign", params(("id" = LeadId, Path), IfMatch), request_body = AssignLead,
     responses((status = 200, body = LeadView)))]
 async fn assign(
     caller: Caller,
@@ -409,7 +409,7 @@ struct QualifyLead {
 }
 
 /// Say what is thought of a lead.
-#[utoipa::path(post, path = "/api/leads/{id}/qualify", params(("id" = LeadId, Path)), request_body = QualifyLead,
+#[utoipa::path(post, path = "/api/leads/{id}/qualify", params(("id" = LeadId, Path), IfMatch), request_body = QualifyLead,
     responses((status = 200, body = LeadView)))]
 async fn qualify(
     caller: Caller,
@@ -425,7 +425,7 @@ async fn qualify(
 /// Work out how promising a lead is.
 ///
 /// `min(100, round(0.3·engagement + 0.25·fit + 20·budget_confirmed + 15·decision_maker + 0.1·urgency))`
-#[utoipa::path(post, path = "/api/leads/{id}/score", params(("id" = LeadId, Path)), request_body = ScoreInputs,
+#[utoipa::path(post, path = "/api/leads/{id}/score", params(("id" = LeadId, Path), IfMatch), request_body = ScoreInputs,
     responses((status = 200, body = LeadView)))]
 async fn score(
     caller: Caller,
@@ -446,7 +446,7 @@ struct ConvertLead {
 }
 
 /// Make a lead a customer. It happens once; the customer's history begins with the lead's.
-#[utoipa::path(post, path = "/api/leads/{id}/convert", params(("id" = LeadId, Path)),
+#[utoipa::path(post, path = "/api/leads/{id}/convert", params(("id" = LeadId, Path), IfMatch),
     request_body = Option<ConvertLead>, responses((status = 200, body = LeadView)))]
 async fn convert(
     caller: Caller,
@@ -510,7 +510,7 @@ struct LoseLead {
 }
 
 /// Give a lead up.
-#[utoipa::path(post, path = "/api/leads/{id}/lose", params(("id" = LeadId, Path)), request_body = LoseLead,
+#[utoipa::path(post, path = "/api/leads/{id}/lose", params(("id" = LeadId, Path), IfMatch), request_body = LoseLead,
     responses((status = 200, body = LeadView)))]
 async fn lose(
     caller: Caller,
@@ -523,7 +523,7 @@ async fn lose(
 }
 
 /// Take a lost lead up again.
-#[utoipa::path(post, path = "/api/leads/{id}/reopen", params(("id" = LeadId, Path)),
+#[utoipa::path(post, path = "/api/leads/{id}/reopen", params(("id" = LeadId, Path), IfMatch),
     responses((status = 200, body = LeadView)))]
 async fn reopen(
     caller: Caller,

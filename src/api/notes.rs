@@ -177,7 +177,7 @@ async fn read(
 }
 
 /// Change a note (JSON Merge Patch). Only its author makes it private.
-#[utoipa::path(patch, path = "/api/notes/{id}", params(("id" = NoteId, Path)), request_body = NotePatch,
+#[utoipa::path(patch, path = "/api/notes/{id}", params(("id" = NoteId, Path), IfMatch), request_body = NotePatch,
     responses((status = 200, body = NoteView)))]
 async fn change(
     caller: Caller,
@@ -192,7 +192,7 @@ async fn change(
 }
 
 /// Take a note away.
-#[utoipa::path(delete, path = "/api/notes/{id}", params(("id" = NoteId, Path)),
+#[utoipa::path(delete, path = "/api/notes/{id}", params(("id" = NoteId, Path), IfMatch),
     responses((status = 200, body = NoteView)))]
 async fn remove(
     caller: Caller,
@@ -206,7 +206,7 @@ async fn remove(
 }
 
 /// Bring a note back that was taken away.
-#[utoipa::path(post, path = "/api/notes/{id}/restore", params(("id" = NoteId, Path)),
+#[utoipa::path(post, path = "/api/notes/{id}/restore", params(("id" = NoteId, Path), IfMatch),
     responses((status = 200, body = NoteView)))]
 async fn restore(
     caller: Caller,

@@ -323,7 +323,7 @@ async fn read(
 }
 
 /// Change what is known of a project (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/projects/{id}", params(("id" = ProjectId, Path)), request_body = ChangeProject,
+#[utoipa::path(patch, path = "/api/projects/{id}", params(("id" = ProjectId, Path), IfMatch), request_body = ChangeProject,
     responses((status = 200, body = ProjectView)))]
 async fn change(
     caller: Caller,
@@ -345,7 +345,7 @@ async fn change(
 }
 
 /// Take a project away; it can be brought back.
-#[utoipa::path(delete, path = "/api/projects/{id}", params(("id" = ProjectId, Path)),
+#[utoipa::path(delete, path = "/api/projects/{id}", params(("id" = ProjectId, Path), IfMatch),
     responses((status = 200, body = ProjectView)))]
 async fn delete(
     caller: Caller,
@@ -357,7 +357,7 @@ async fn delete(
 }
 
 /// Bring a project back that was taken away.
-#[utoipa::path(post, path = "/api/projects/{id}/restore", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/restore", params(("id" = ProjectId, Path), IfMatch),
     responses((status = 200, body = ProjectView)))]
 async fn restore(
     caller: Caller,
@@ -387,7 +387,7 @@ struct ChangeProjectStatus {
 }
 
 /// Say how far a project is.
-#[utoipa::path(post, path = "/api/projects/{id}/status", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/status", params(("id" = ProjectId, Path), IfMatch),
     request_body = ChangeProjectStatus, responses((status = 200, body = ProjectView)))]
 async fn change_status(
     caller: Caller,
@@ -408,7 +408,7 @@ struct ChangeProjectOwner {
 }
 
 /// Hand a project over.
-#[utoipa::path(post, path = "/api/projects/{id}/owner", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/owner", params(("id" = ProjectId, Path), IfMatch),
     request_body = ChangeProjectOwner, responses((status = 200, body = ProjectView)))]
 async fn change_owner(
     caller: Caller,
@@ -431,11 +431,12 @@ async fn change_owner(
 }
 
 /// Let somebody work on a project, or give them another role in it.
-#[utoipa::path(post, path = "/api/projects/{id}/members", params(("id" = ProjectId, Path)), request_body = Member,
+#[utoipa::path(post, path = "/api/projects/{id}/members", params(("id" = ProjectId, Path), IfMatch), request_body = Member,
     responses((status = 200, body = ProjectView)))]
 async fn assign_member(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<ProjectId>,
     Json(body): Json<Member>,
 ) -> Result<Record<ProjectView>, Problem> {
@@ -443,7 +444,7 @@ async fn assign_member(
     let mut attempts = Attempts::default();
     loop {
         let mut work = app.begin(&caller);
-        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), IfMatch(None), &[]).await?;
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["members".into()]).await?;
         users::known(&mut work, body.user_id, "/user_id").await?;
         let command = ProjectCommand::AssignMember { user: body.user_id, role: role.clone() };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -455,13 +456,14 @@ async fn assign_member(
 
 /// Take somebody off a project.
 #[utoipa::path(delete, path = "/api/projects/{id}/members/{user_id}",
-    params(("id" = ProjectId, Path), ("user_id" = UserId, Path)), responses((status = 200, body = ProjectView)))]
+    params(("id" = ProjectId, Path), ("user_id" = UserId, Path), IfMatch), responses((status = 200, body = ProjectView)))]
 async fn remove_member(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Ids(id, user): Ids<ProjectId, UserId>,
 ) -> Result<Record<ProjectView>, Problem> {
-    send(&app, &caller, id, IfMatch(None), &[], ProjectCommand::RemoveMember { user }).await
+    send(&app, &caller, id, if_match, &["members".into()], ProjectCommand::RemoveMember { user }).await
 }
 
 /// For whom.
@@ -473,18 +475,19 @@ struct LinkCustomer {
 }
 
 /// Do a project for another customer too; the first one is the primary one.
-#[utoipa::path(post, path = "/api/projects/{id}/customers", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/customers", params(("id" = ProjectId, Path), IfMatch),
     request_body = LinkCustomer, responses((status = 200, body = ProjectView)))]
 async fn link_customer(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<ProjectId>,
     Json(body): Json<LinkCustomer>,
 ) -> Result<Record<ProjectView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
         let mut work = app.begin(&caller);
-        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), IfMatch(None), &[]).await?;
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["customer_ids".into()]).await?;
         customers::rely_on(&app, &caller, &mut work, body.customer_id, "/customer_id").await?;
         let command = ProjectCommand::LinkCustomer { customer: body.customer_id };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -496,13 +499,14 @@ async fn link_customer(
 
 /// Stop doing a project for a customer.
 #[utoipa::path(delete, path = "/api/projects/{id}/customers/{customer_id}",
-    params(("id" = ProjectId, Path), ("customer_id" = CustomerId, Path)), responses((status = 200, body = ProjectView)))]
+    params(("id" = ProjectId, Path), ("customer_id" = CustomerId, Path), IfMatch), responses((status = 200, body = ProjectView)))]
 async fn unlink_customer(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Ids(id, customer): Ids<ProjectId, CustomerId>,
 ) -> Result<Record<ProjectView>, Problem> {
-    send(&app, &caller, id, IfMatch(None), &[], ProjectCommand::UnlinkCustomer { customer }).await
+    send(&app, &caller, id, if_match, &["customer_ids".into()], ProjectCommand::UnlinkCustomer { customer }).await
 }
 
 /// How long somebody worked.
@@ -522,18 +526,19 @@ struct LogHours {
 }
 
 /// Record the time that was worked on a project. Whoever may change it or works on it may do so.
-#[utoipa::path(post, path = "/api/projects/{id}/hours", params(("id" = ProjectId, Path)), request_body = LogHours,
+#[utoipa::path(post, path = "/api/projects/{id}/hours", params(("id" = ProjectId, Path), IfMatch), request_body = LogHours,
     responses((status = 200, body = ProjectView)))]
 async fn log_hours(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<ProjectId>,
     Json(body): Json<LogHours>,
 ) -> Result<Record<ProjectView>, Problem> {
     let user = caller.own_user().ok_or_else(|| Problem::permission_denied(Projects::WRITE))?;
     let on = body.on.unwrap_or(app.today());
     let command = ProjectCommand::LogHours { hours: body.hours, on, user, note: body.note };
-    send(&app, &caller, id, IfMatch(None), &[], command).await
+    send(&app, &caller, id, if_match, &["logged_hours".into()], command).await
 }
 
 /// One command on one project that the caller may change.

@@ -10,6 +10,7 @@ use axum::http::{Method, Uri};
 use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 
+use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, ParameterIn};
 
 use super::problem::FieldError;
@@ -36,7 +37,7 @@ static READING: LazyLock<HashSet<(Method, String)>> = LazyLock::new(|| {
     let (_, api) = routes().split_for_parts();
     let reads = |operation: &Operation| {
         let mut parameters = operation.parameters.iter().flatten();
-        parameters.any(|parameter| parameter.parameter_in == ParameterIn::Query)
+        parameters.any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query))
     };
     let mut reading: HashSet<_> = lists().into_iter().map(|(path, _)| (Method::GET, path.to_owned())).collect();
     for (path, item) in api.paths.paths {

@@ -214,7 +214,7 @@ async fn read(caller: Caller, State(app): State<App>, When(as_of): When) -> Resu
 }
 
 /// Change what is known of one's own business (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/tenant", request_body = TenantPatch, responses((status = 200, body = TenantView)))]
+#[utoipa::path(patch, path = "/api/tenant", params(IfMatch), request_body = TenantPatch, responses((status = 200, body = TenantView)))]
 async fn change(
     caller: Caller,
     State(app): State<App>,

@@ -300,7 +300,7 @@ struct UserPatch {
 }
 
 /// Change a user's name, role, department or permissions (JSON Merge Patch). It acts at once.
-#[utoipa::path(patch, path = "/api/users/{id}", params(("id" = UserId, Path)), request_body = UserPatch,
+#[utoipa::path(patch, path = "/api/users/{id}", params(("id" = UserId, Path), IfMatch), request_body = UserPatch,
     responses((status = 200, body = UserView)))]
 async fn change(
     caller: Caller,
@@ -369,7 +369,7 @@ struct LockUser {
 }
 
 /// Lock a user out at once; their data stays as it is.
-#[utoipa::path(post, path = "/api/users/{id}/lock", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/lock", params(("id" = UserId, Path), IfMatch),
     request_body = Option<LockUser>, responses((status = 200, body = UserView)))]
 async fn lock(
     caller: Caller,
@@ -383,7 +383,7 @@ async fn lock(
 }
 
 /// Let a user in again who was locked out.
-#[utoipa::path(post, path = "/api/users/{id}/unlock", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/unlock", params(("id" = UserId, Path), IfMatch),
     responses((status = 200, body = UserView)))]
 async fn unlock(
     caller: Caller,
@@ -395,7 +395,7 @@ async fn unlock(
 }
 
 /// Let a user go, whose open projects and leads were handed over.
-#[utoipa::path(post, path = "/api/users/{id}/deactivate", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/deactivate", params(("id" = UserId, Path), IfMatch),
     responses((status = 200, body = UserView)))]
 async fn deactivate(
     caller: Caller,
@@ -407,7 +407,7 @@ async fn deactivate(
 }
 
 /// Take a user back.
-#[utoipa::path(post, path = "/api/users/{id}/reactivate", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/reactivate", params(("id" = UserId, Path), IfMatch),
     responses((status = 200, body = UserView)))]
 async fn reactivate(
     caller: Caller,

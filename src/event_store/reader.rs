@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgExecutor, PgPool, Postgres, Row};
 
 use super::envelope::Recorded;
 use super::scope::TenantScope;
+use super::stream::StreamId;
 use crate::aggregates::ids::TenantId;
 
 /// The columns that make a [`Recorded`], for statements on `events`.

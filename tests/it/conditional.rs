@@ -94,3 +94,42 @@ async fn of_many_who_change_the_same_version_exactly_one_does() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_changes_a_record_by_one_of_its_parts_heeds_its_version() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let bo = acme.employee("bo", "sales").await;
+    acme.post("/api/customers", json!({"name": "Ada"})).await.created();
+    acme.post("/api/projects", json!({"name": "Roll-out"})).await.created();
+    let planned = json!({"type": "call", "subject": "First call", "scheduled_at": "2026-03-03T09:00:00Z"});
+    acme.post("/api/customers/CUS-000/interactions", planned.clone()).await.created();
+    acme.post("/api/customers/CUS-000/interactions", planned).await.created();
+    let tag = |answer: &crate::world::Answer| answer.header("etag").unwrap().to_owned();
+    let project = tag(&acme.get("/api/projects/PRJ-000").await);
+    let calls = [tag(&acme.get("/api/interactions/INT-000").await), tag(&acme.get("/api/interactions/INT-001").await)];
+    let post = |path, tag: &str, body| {
+        let (acme, tag) = (acme.clone(), tag.to_owned());
+        async move { acme.send(Method::POST, path, &[("if-match", &tag)], body).await }
+    };
+
+    let member = json!({"user_id": bo.id()});
+    post("/api/projects/PRJ-000/members", &project, Some(member.clone())).await.ok();
+    post("/api/projects/PRJ-000/members", &project, Some(member)).await.problem(412, "version_conflict");
+    let path = format!("/api/projects/PRJ-000/members/{}", bo.id());
+    let stale = [("if-match", project.as_str())];
+    acme.send(Method::DELETE, &path, &stale, None).await.problem(412, "version_conflict");
+    // Nobody else has changed for whom it is done, or how long it took.
+    let customer = json!({"customer_id": "CUS-000"});
+    post("/api/projects/PRJ-000/customers", &project, Some(customer)).await.ok();
+    acme.send(Method::DELETE, "/api/projects/PRJ-000/customers/CUS-000", &stale, None).await.problem(412, "version_conflict");
+    post("/api/projects/PRJ-000/hours", &project, Some(json!({"hours": "2"}))).await.ok();
+    post("/api/projects/PRJ-000/hours", &project, Some(json!({"hours": "2"}))).await.problem(412, "version_conflict");
+
+    post("/api/interactions/INT-000/complete", &calls[0], None).await.ok();
+    let refused = post("/api/interactions/INT-000/cancel", &calls[0], None).await.problem(412, "version_conflict");
+    let changed = refused["changes_since"].as_array().unwrap();
+    assert!(changed.iter().any(|change| change["field"] == "status" && change["to"] == "completed"), "{refused}");
+    // What happened to the other call is none of this one's changes.
+    post("/api/interactions/INT-001/cancel", &calls[1], None).await.ok();
+}

@@ -20,6 +20,7 @@ mod conditional;
 mod consistency;
 mod contract;
 mod dependencies;
+mod documented;
 mod events;
 mod founder;
 mod gathered;
