@@ -21,6 +21,7 @@ use super::record::{Id, Merge, Noun, Record, View, answer, find, find_to_change,
 use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers};
+use crate::aggregates::customer::Customer;
 use crate::aggregates::ids::{CustomerId, InvoiceId, ProjectId, TenantId, UserId};
 use crate::aggregates::invoice::{Invoice, InvoiceCommand, InvoiceDetails, InvoiceLine, InvoicePatch, overdue};
 use crate::aggregates::permission::Module;
@@ -458,9 +459,24 @@ async fn send(
     loop {
         let mut work = app.begin(caller);
         find_to_change::<Invoices>(app, caller, &mut work, &id.to_string(), if_match, &["status".into()]).await?;
-        work.execute::<Invoice>(work.stream::<Invoice>(id), command.clone()).await?;
+        let after = work.execute::<Invoice>(work.stream::<Invoice>(id), command.clone()).await?;
+        if let (InvoiceCommand::Send {}, false, Some(facts)) = (&command, work.is_empty(), &after.state.facts) {
+            rely_on_debtor(&mut work, facts.customer).await?;
+        }
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Invoices>(app, caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Makes the sending of an invoice rely on its customer's being there: one with an unpaid invoice is not deleted, so one
+/// that is deleted gets none. What one owes that was merged into another, the other one owes.
+async fn rely_on_debtor(work: &mut Work, customer: CustomerId) -> Result<(), Problem> {
+    let there = |customer: &Customer| customer.facts.is_some() && !customer.deleted;
+    let mut debtor = Some(customer);
+    while let Some(customer) = debtor {
+        let gone = || Problem::conflict("customer_deleted", format!("{customer} was deleted; restore it first."));
+        debtor = work.rely_on::<Customer>(customer, there).await?.ok_or_else(gone)?.merged_into;
+    }
+    Ok(())
 }

@@ -19,6 +19,7 @@ mod cluster;
 mod conditional;
 mod consistency;
 mod contract;
+mod debts;
 mod dependencies;
 mod documented;
 mod events;
