@@ -24,6 +24,7 @@ use quick_cache::sync::Cache;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use super::api_keys::has_keys;
 use super::caller::{Authenticated, Caller};
 use super::headers::BearerToken;
 use super::standing::{Proof, Shown, Standing};
@@ -176,6 +177,7 @@ async fn by_api_key(app: &App, sent: SecretString) -> Result<Arc<Standing>, Prob
     let now = app.clock.now();
     let key = kept.admit(&sent, now).map_err(refused)?;
     let standing = admitted(standing)?;
+    has_keys(&standing.business)?;
     api_keys::touch(&app.access.pool, key, now).await?;
     Ok(standing)
 }

@@ -158,7 +158,7 @@ pub struct PlanView {
 /// If the database fails.
 pub async fn plan(app: &App, scope: TenantScope) -> Result<PlanView, Problem> {
     let tenant = app.store.streams().load::<Tenant>(&StreamId::of_tenant(scope.tenant())).await?.state;
-    let keys = api_keys::list(&app.access.pool, scope.tenant()).await?;
+    let keys = api_keys::list(&app.access.pool, scope.tenant(), app.clock.now()).await?;
     Ok(PlanView {
         name: tenant.plan,
         seats: Limit { limit: tenant.seat_limit(), used: seats_used(app, scope).await? },

@@ -41,7 +41,7 @@ fn address(path: &str) -> String {
     for part in path.split('/') {
         let id = match (of, part) {
             (_, part) if !part.starts_with('{') => part,
-            ("tenants", _) => "TNT-001",
+            ("tenants", _) => "TNT-000",
             ("projections", _) => "leads",
             ("versions", _) => "1",
             ("customers", _) => "CUS-999",

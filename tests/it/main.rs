@@ -28,6 +28,7 @@ mod gathered;
 mod history;
 mod house;
 mod isolation;
+mod keys;
 mod lanes;
 mod large;
 mod leads;
