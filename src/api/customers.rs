@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::http::Uri;
-use cqrs_es::Aggregate as _;
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -26,8 +26,8 @@ use crate::aggregates::customer::{Customer, CustomerCommand, CustomerDetails, Cu
 use crate::aggregates::ids::{CustomerId, LeadId, TenantId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Address, CustomerStatus, Email, Patch, Phone, Text};
-use crate::event_store::{StreamId, Work};
 use crate::event_store::append::Condition;
+use crate::event_store::{StreamId, Work};
 use crate::projections::customers::CustomerRow;
 use crate::projections::row::Stored;
 

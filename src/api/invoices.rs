@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::http::Uri;
-use cqrs_es::Aggregate as _;
 use chrono::{DateTime, Days, NaiveDate, Utc};
+use cqrs_es::Aggregate as _;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::http::Uri;
-use cqrs_es::Aggregate as _;
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -37,7 +37,8 @@ static READING: LazyLock<HashSet<(Method, String)>> = LazyLock::new(|| {
     let (_, api) = routes().split_for_parts();
     let reads = |operation: &Operation| {
         let mut parameters = operation.parameters.iter().flatten();
-        parameters.any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query))
+        parameters
+            .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query))
     };
     let mut reading: HashSet<_> = lists().into_iter().map(|(path, _)| (Method::GET, path.to_owned())).collect();
     for (path, item) in api.paths.paths {
@@ -72,9 +73,8 @@ pub(super) fn expected(request: &Request) -> Result<(), Problem> {
     if READING.contains(&(method, path.as_str().to_owned())) {
         return Ok(());
     }
-    let unknown = |(name, _): &(String, String)| {
-        FieldError::parameter(name, "unknown_parameter", "there are no parameters here")
-    };
+    let unknown =
+        |(name, _): &(String, String)| FieldError::parameter(name, "unknown_parameter", "there are no parameters here");
     let errors: Vec<FieldError> = pairs(request.uri())?.iter().map(unknown).collect();
     if errors.is_empty() { Ok(()) } else { Err(Problem::unknown_parameter(errors)) }
 }

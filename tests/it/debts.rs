@@ -46,10 +46,8 @@ async fn nobody_is_deleted_who_is_sent_an_invoice_at_the_same_moment() {
     let acme = with_drafts(&world, CUSTOMERS).await;
     let there = acme.at(&second);
     for customer in 0..CUSTOMERS {
-        let (send, delete) = (
-            format!("/api/invoices/INV-{customer:03}/send"),
-            format!("/api/customers/CUS-{customer:03}"),
-        );
+        let (send, delete) =
+            (format!("/api/invoices/INV-{customer:03}/send"), format!("/api/customers/CUS-{customer:03}"));
         let (sent, deleted) = tokio::join!(acme.act(&send), there.delete(&delete));
         let mut statuses = [sent.status.as_u16(), deleted.status.as_u16()];
         statuses.sort_unstable();

@@ -22,7 +22,7 @@ use crate::world::{Answer, Client, PASSWORD, World};
 async fn gone(world: &World, client: &Client, (method, path): (Method, &'static str), body: &Value) {
     world.caught_up().await;
     let mut holder = owner(world).await;
-    holder.execute("begin; lock table leads in share mode").await.unwrap();
+    holder.execute("begin; lock table leads, users in share mode").await.unwrap();
     let mut head = world.app.store.head();
     let before = *head.borrow_and_update();
     let (client, body) = (client.clone(), body.clone());
@@ -91,7 +91,7 @@ async fn a_server_that_is_stopped_waits_for_what_nobody_waits_for() {
     let (app, tasks) = App::start(database, clock, master, RateLimits::default()).await.unwrap();
     let router: Router = api::router(&app);
     let mut holder = PgConnection::connect(&url).await.unwrap();
-    holder.execute("begin; lock table cell_000.leads in share mode").await.unwrap();
+    holder.execute("begin; lock table cell_000.users in share mode").await.unwrap();
     let mut head = app.store.head();
     let body = json!({"business_name": "ACME", "business_email": "office@acme.test",
         "owner": {"email": "owner@acme.test", "full_name": "Ada", "password": PASSWORD}});

@@ -5,8 +5,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::*;
-use crate::api::headers::IfMatch;
 use crate::aggregates::ids::LeadId;
+use crate::api::headers::IfMatch;
 use crate::api::list::{Field, Kind};
 use crate::api::page::Page;
 use crate::api::{Json, Problem};
