@@ -22,7 +22,7 @@ use super::list::{ListQuery, ListSpec};
 use super::page::Page;
 use super::passwords::{OneTimeToken, issue};
 use super::past::{self, AsOf, AsOfQuery, Reader, When};
-use super::record::{Merge, Record, list_spec, row_in, unchanged_since};
+use super::record::{Merge, Record, list_spec, row_in, set, unchanged_since};
 use super::tenant::{PlanView, TenantView, Tenants, plan};
 use super::users::{UserView, Users};
 use super::write::{Attempts, Receipt};
@@ -292,8 +292,9 @@ struct ChangeTenant {
     /// Its country.
     #[schema(inline, value_type = Option<Text<100>>)]
     country: Patch<Text<100>>,
-    /// What it subscribes to.
-    subscription_plan: Option<Plan>,
+    /// What it subscribes to; cannot be cleared.
+    #[schema(inline, value_type = Option<Plan>)]
+    subscription_plan: Patch<Plan>,
     /// Seats apart from the plan; null: as the plan says.
     #[schema(value_type = Option<u32>)]
     seat_limit: Patch<u32>,
@@ -314,7 +315,7 @@ impl ChangeTenant {
             address: self.address,
             country: self.country,
         });
-        let plan = self.subscription_plan.map(|plan| TenantCommand::ChangePlan { plan });
+        let plan = set(self.subscription_plan).map(|plan| TenantCommand::ChangePlan { plan });
         let seats = match self.seat_limit {
             Patch::Unchanged => None,
             Patch::Clear => Some(TenantCommand::ChangeSeatLimit { limit: None }),
@@ -336,6 +337,9 @@ async fn change(
     if_match: IfMatch,
     body: Merge<ChangeTenant>,
 ) -> Result<Record<TenantReport>, Problem> {
+    if body.patch.subscription_plan == Patch::Clear {
+        return Err(Problem::invalid_field("/subscription_plan", "required", "a business has a plan"));
+    }
     send(&app, &founder, tenant, if_match, &body.fields, body.patch.commands()).await
 }
 

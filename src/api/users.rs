@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use cqrs_es::Aggregate as _;
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -31,7 +31,7 @@ use crate::aggregates::permission::{Action, Grants, Module, Permission, Role, Sc
 use crate::aggregates::tenant::Tenant;
 use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
-use crate::event_store::{Condition, StreamId, Work};
+use crate::event_store::{Actor, Condition, StreamId, Work};
 use crate::projections::row::Stored;
 use crate::projections::users::UserRow;
 
@@ -82,8 +82,7 @@ pub struct UserView {
     status: String,
     /// Why they are locked out.
     locked_reason: Option<String>,
-    /// Who invited them.
-    #[schema(value_type = Option<UserId>)]
+    /// Who invited them; whole if it was the platform's founder: `TNT-PLT:USR-000`.
     invited_by: Option<String>,
     /// When they signed in last.
     #[serde(serialize_with = "crate::api::shown::at")]
@@ -99,6 +98,11 @@ pub struct UserView {
 impl From<Stored<UserRow>> for UserView {
     fn from(stored: Stored<UserRow>) -> Self {
         let row = stored.row;
+        // The founder is nobody of the business, whose own people are the only others who invite.
+        let founder = Actor::User(TenantId::Platform, UserId::FOUNDER).to_string();
+        let outside = stored.tenant_id != TenantId::Platform.to_string();
+        let invited_by =
+            row.invited_by.map(|by| if outside && by == UserId::FOUNDER.to_string() { founder } else { by });
         Self {
             id: stored.id,
             version: stored.version,
@@ -109,7 +113,7 @@ impl From<Stored<UserRow>> for UserView {
             permissions: row.permissions,
             status: row.status,
             locked_reason: row.locked_reason,
-            invited_by: row.invited_by,
+            invited_by,
             last_login_at: row.last_login_at,
             created_at: stored.created_at,
             updated_at: stored.updated_at,
