@@ -334,8 +334,8 @@ async fn change(
         }
         let mut department = now.department.clone();
         patch.department.apply_to(&mut department);
-        if department != now.department && caller.require(MANAGE)? < Scope::Tenant {
-            department = Some(own_department(&caller, department)?);
+        if department != now.department {
+            may_place(&caller, department.as_ref())?;
         }
         let other_active_owners =
             if role == now.role { 0 } else { other_owners(&app, &caller, &mut work, id, OWNERS).await? };
@@ -572,9 +572,14 @@ pub(super) fn may_give(caller: &Caller, role: Role, grants: &Grants, before: &Pe
     exceeding.map_or(Ok(()), |(permission, _)| Err(Problem::permission_denied(permission)))
 }
 
-/// The department that the caller may put somebody in who is to work in `wanted`.
-pub(super) fn department_given(caller: &Caller, wanted: Option<Text<100>>) -> Result<Option<Text<100>>, Problem> {
-    if caller.require(MANAGE)? < Scope::Tenant { own_department(caller, wanted).map(Some) } else { Ok(wanted) }
+/// That the caller may let somebody work in this department, or in none: whoever manages one department takes nobody out of
+/// it.
+pub(super) fn may_place(caller: &Caller, wanted: Option<&Text<100>>) -> Result<(), Problem> {
+    match (caller.require(MANAGE)?, wanted) {
+        (Scope::Tenant, _) => Ok(()),
+        (Scope::Own | Scope::Department, Some(wanted)) => own_department(caller, Some(wanted.clone())).map(drop),
+        (Scope::Own | Scope::Department, None) => Err(Problem::permission_denied(MANAGE)),
+    }
 }
 
 /// The command that gives another role, with what it has to know.
