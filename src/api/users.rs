@@ -520,12 +520,13 @@ async fn list_sessions(
 async fn end_sessions(caller: Caller, State(app): State<App>, Id(id): Id<UserId>) -> Result<Response, Problem> {
     own_or_managed(&app, &caller, id).await?;
     let command = UserCommand::RevokeSessions { session: None, reason: reason("signed out everywhere")? };
+    // They are over before it is noted, as when somebody signs out: noting it may have to wait.
+    sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
     let mut attempts = Attempts::many();
     loop {
         let work = app.begin(&caller);
         work.execute::<User>(work.stream::<User>(id), command.clone()).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
-            sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
             return Ok((StatusCode::NO_CONTENT, position(&receipt)).into_response());
         }
     }
