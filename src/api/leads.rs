@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::http::Uri;
-use cqrs_es::Aggregate as _;
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -27,7 +27,7 @@ use crate::aggregates::permission::{Action, Module, Permission};
 use crate::aggregates::values::{
     Address, Email, LeadSource, LeadStage, Money, Patch, Percent, Phone, Qualification, Text,
 };
-use crate::event_store::StreamId;
+use crate::event_store::{StreamId, Work};
 use crate::projections::leads::LeadRow;
 use crate::projections::row::Stored;
 
@@ -341,7 +341,8 @@ async fn restore(
         let found = find_any::<Leads>(&app, &caller, &id.to_string()).await?;
         found.require(&caller, Leads::WRITE)?;
         unchanged_since::<Leads>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
-        work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Restore {}).await?;
+        let after = work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Restore {}).await?;
+        leave_to_nobody(&mut work, id, &after.state).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Leads>(&app, &caller, &id.to_string(), &receipt).await;
         }
@@ -573,9 +574,21 @@ async fn send(
     loop {
         let mut work = app.begin(caller);
         find_to_change::<Leads>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
-        work.execute::<Lead>(work.stream::<Lead>(id), command.clone()).await?;
+        let after = work.execute::<Lead>(work.stream::<Lead>(id), command.clone()).await?;
+        if matches!(command, LeadCommand::Reopen {}) {
+            leave_to_nobody(&mut work, id, &after.state).await?;
+        }
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Leads>(app, caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Sees to it that a lead which is open again is not somebody's who has left, and has handed over what was open then: it is
+/// nobody's.
+pub(super) async fn leave_to_nobody(work: &mut Work, id: LeadId, lead: &Lead) -> Result<(), Problem> {
+    if !lead.deleted && lead.stage.is_open() && users::has_left(work, lead.assignee).await? {
+        work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Assign { assignee: None }).await?;
+    }
+    Ok(())
 }

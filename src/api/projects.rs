@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::http::Uri;
-use cqrs_es::Aggregate as _;
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate as _;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,7 +26,7 @@ use crate::aggregates::ids::{CustomerId, ProjectId, TenantId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::project::{Project, ProjectCommand, ProjectDetails, ProjectPatch};
 use crate::aggregates::values::{Hours, Money, Patch, Priority, ProjectStatus, Text};
-use crate::event_store::StreamId;
+use crate::event_store::{StreamId, Work};
 use crate::projections::projects::ProjectRow;
 use crate::projections::row::Stored;
 
@@ -371,7 +371,8 @@ async fn restore(
         let found = find_any::<Projects>(&app, &caller, &id.to_string()).await?;
         found.require(&caller, Projects::WRITE)?;
         unchanged_since::<Projects>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
-        work.execute::<Project>(work.stream::<Project>(id), ProjectCommand::Restore {}).await?;
+        let after = work.execute::<Project>(work.stream::<Project>(id), ProjectCommand::Restore {}).await?;
+        leave_to_nobody(&mut work, id, &after.state).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Projects>(&app, &caller, &id.to_string(), &receipt).await;
         }
@@ -487,7 +488,8 @@ async fn link_customer(
     let mut attempts = Attempts::default();
     loop {
         let mut work = app.begin(&caller);
-        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["customer_ids".into()]).await?;
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["customer_ids".into()])
+            .await?;
         customers::rely_on(&app, &caller, &mut work, body.customer_id, "/customer_id").await?;
         let command = ProjectCommand::LinkCustomer { customer: body.customer_id };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -554,9 +556,21 @@ async fn send(
     loop {
         let mut work = app.begin(caller);
         find_to_change::<Projects>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
-        work.execute::<Project>(work.stream::<Project>(id), command.clone()).await?;
+        let after = work.execute::<Project>(work.stream::<Project>(id), command.clone()).await?;
+        if matches!(command, ProjectCommand::ChangeStatus { .. }) {
+            leave_to_nobody(&mut work, id, &after.state).await?;
+        }
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Projects>(app, caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Sees to it that a project which is open again is not somebody's who has left, and has handed over what was open then: it
+/// is nobody's.
+pub(super) async fn leave_to_nobody(work: &mut Work, id: ProjectId, project: &Project) -> Result<(), Problem> {
+    if !project.deleted && !project.status.is_closed() && users::has_left(work, project.owner).await? {
+        work.execute::<Project>(work.stream::<Project>(id), ProjectCommand::ChangeOwner { owner: None }).await?;
+    }
+    Ok(())
 }

@@ -708,6 +708,16 @@ pub async fn known(work: &mut Work, user: UserId, pointer: &'static str) -> Resu
     active(work, user, pointer).await.map(drop)
 }
 
+/// Whether somebody whose work would be open again has left the business. If not, a command that does so relies on it.
+///
+/// # Errors
+/// If the log cannot be read.
+pub(super) async fn has_left(work: &mut Work, user: Option<UserId>) -> Result<bool, Problem> {
+    let Some(user) = user else { return Ok(false) };
+    let there = |user: &User| user.facts.is_some() && user.status != UserStatus::Deactivated;
+    Ok(work.rely_on::<User>(user, there).await?.is_none())
+}
+
 async fn active(work: &mut Work, user: UserId, pointer: &'static str) -> Result<UserFacts, Problem> {
     // From the log and not from the read model: after a conflict, this is what has changed.
     let known = work.rely_on::<User>(user, |user| user.facts.is_some() && user.status == UserStatus::Active).await?;
