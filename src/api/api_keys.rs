@@ -160,7 +160,8 @@ async fn within_plan(app: &App, caller: &Caller, used: usize) -> Result<(), Prob
 }
 
 fn too_many(plan: Plan, limit: u32, used: u64) -> Problem {
-    let lifted_by = if plan.includes(Feature::ApiKeys) { plan.next() } else { Some(Plan::first_with(Feature::ApiKeys)) };
+    let lifted_by =
+        if plan.includes(Feature::ApiKeys) { plan.next() } else { Some(Plan::first_with(Feature::ApiKeys)) };
     let detail = format!("the business may have {limit} API keys on the plan {}", plan.as_str());
     Problem::plan_limit(detail, limit.into(), used, lifted_by.map(|plan| plan.as_str()))
 }
@@ -174,7 +175,7 @@ pub(super) fn has_keys(business: &Business) -> Result<(), Problem> {
     if business.quota(Quota::ApiKeys) == Some(0) { Err(too_many(business.plan, 0, 1)) } else { Ok(()) }
 }
 
-/// The id of a key in a path.
+/// The id of a key in a path; what cannot be one is no different from one that is nobody's.
 struct KeyId(String);
 
 impl FromRequestParts<App> for KeyId {
@@ -182,7 +183,7 @@ impl FromRequestParts<App> for KeyId {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let Path(id) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
-        Ok(Self(id))
+        if id.bytes().all(|b| b.is_ascii_alphanumeric()) { Ok(Self(id)) } else { Err(Problem::not_found()) }
     }
 }
 

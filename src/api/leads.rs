@@ -472,8 +472,10 @@ async fn convert(
         let interactions = lead.interactions.iter().cloned().collect();
         let customer = match (into, number) {
             (Some(customer), _) => {
-                find::<customers::Customers>(&app, &caller, &customer.to_string()).await.map_err(|_| {
-                    Problem::invalid_field("/customer_id", "unknown_customer", "there is no such customer")
+                let found = find::<customers::Customers>(&app, &caller, &customer.to_string()).await;
+                found.map_err(|problem| match problem.is_not_found() {
+                    true => Problem::invalid_field("/customer_id", "unknown_customer", "there is no such customer"),
+                    false => problem,
                 })?;
                 let command = CustomerCommand::LinkLead { lead: id, interactions };
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
