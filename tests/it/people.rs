@@ -217,12 +217,16 @@ async fn work_that_is_open_again_is_nobodys_who_has_left() {
         owner.post("/api/projects", json!({"name": name, "owner_id": bo.id()})).await.created();
     }
     owner.post("/api/leads", json!({"name": "kept", "assignee_id": cy.id()})).await.created();
+    let command = |answer: &crate::world::Answer| answer.header("devhub-correlation-id").unwrap().to_owned();
+    let moved = command(&owner.post("/api/leads/LED-004/stage", json!({"stage": "contacted"})).await);
     owner.delete("/api/leads/LED-004").await.ok();
+    // What was taken away is not brought back by an undo of something else.
+    owner.post(&format!("/api/commands/{moved}/undo"), json!({})).await;
+    owner.get("/api/leads/LED-004").await.problem(404, "not_found");
     owner.post(&format!("/api/users/{}/lock", cy.id()), json!({})).await.ok();
 
     owner.post("/api/leads/LED-000/lose", json!({"reason": "price"})).await.ok();
     owner.delete("/api/leads/LED-001").await.ok();
-    let command = |answer: &crate::world::Answer| answer.header("devhub-correlation-id").unwrap().to_owned();
     let lead = command(&owner.delete("/api/leads/LED-002").await);
     owner.post("/api/leads/LED-003/lose", json!({"reason": "price"})).await.ok();
     owner.post("/api/projects/PRJ-000/status", json!({"status": "completed"})).await.ok();

@@ -149,7 +149,7 @@ impl Past for Lead {
         }
         if goal.existence == Existence::Gone {
             taking.send_whole::<Self>(LeadCommand::Delete {}).await?;
-        } else if goal.existence == Existence::Back || !stage.is_empty() {
+        } else if goal.existence == Existence::Back || (!goal.now.deleted && !stage.is_empty()) {
             // It is there, so that this changes nothing and shows what was staged.
             let stream = taking.work.stream::<Self>(taking.id);
             let after = taking.work.execute::<Self>(stream, LeadCommand::Restore {}).await?;

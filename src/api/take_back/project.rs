@@ -83,7 +83,7 @@ impl Past for Project {
         }
         if goal.existence == Existence::Gone {
             taking.send_whole::<Self>(ProjectCommand::Delete {}).await?;
-        } else if goal.existence == Existence::Back || goal.fields.contains("status") {
+        } else if goal.existence == Existence::Back || (!goal.now.deleted && goal.fields.contains("status")) {
             // It is there, so that this changes nothing and shows what was staged.
             let stream = taking.work.stream::<Self>(taking.id);
             let after = taking.work.execute::<Self>(stream, ProjectCommand::Restore {}).await?;
