@@ -246,16 +246,18 @@ pub async fn touch(db: impl PgExecutor<'_>, key: &ApiKey, now: DateTime<Utc>) ->
     .map(drop)
 }
 
-/// The keys of a business that were not withdrawn, the last made first.
+/// The keys of a business that are good: neither withdrawn nor over. The last made comes first.
 ///
 /// # Errors
 /// The database's.
-pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId) -> Result<Vec<ApiKey>, Error> {
+pub async fn list(db: impl PgExecutor<'_>, tenant: TenantId, now: DateTime<Utc>) -> Result<Vec<ApiKey>, Error> {
     let rows = sqlx::query(&format!(
-        "select {COLUMNS} from platform.api_keys where tenant_id = $1 and revoked_at is null
+        "select {COLUMNS} from platform.api_keys
+         where tenant_id = $1 and revoked_at is null and (expires_at is null or expires_at > $2)
          order by created_at desc, key_id"
     ))
     .bind(tenant.to_string())
+    .bind(now)
     .fetch_all(db)
     .await?;
     rows.iter().map(ApiKey::from_row).collect()

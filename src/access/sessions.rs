@@ -132,7 +132,7 @@ pub enum RefreshRefused {
     /// It has expired, or its session was ended.
     #[error("the session has ended")]
     Ended,
-    /// It was used before: the session is ended by this.
+    /// It was used before, while its session went on: the session is ended by this.
     #[error("the refresh token was used before; its session is ended")]
     Reused {
         /// The session that was ended.
@@ -218,6 +218,26 @@ pub async fn open_support(
     Session::from_row(&row)
 }
 
+/// The session that a refresh token would continue, if it is still good.
+///
+/// # Errors
+/// The database's.
+pub async fn continued_by(
+    db: impl PgExecutor<'_>,
+    token: &SecretString,
+    now: DateTime<Utc>,
+) -> Result<Option<Session>, Error> {
+    let row = sqlx::query(&format!(
+        "select {COLUMNS} from platform.sessions where {ACTIVE} and session_id =
+             (select session_id from platform.refresh_tokens where token_hash = $1 and used_at is null)"
+    ))
+    .bind(sha256(token.expose_secret().as_bytes()).as_slice())
+    .bind(now)
+    .fetch_optional(db)
+    .await?;
+    row.as_ref().map(Session::from_row).transpose()
+}
+
 /// Exchanges a refresh token for the next one. Of two uses of the same token, however close, one is the
 /// second, and ends the session.
 ///
@@ -270,8 +290,8 @@ async fn reused(db: &mut PgConnection, hash: &[u8], now: DateTime<Utc>) -> Resul
     let Some(row) = row else { return Ok(RefreshRefused::Unknown) };
     let session: Uuid = row.try_get("session_id")?;
     let (tenant, user) = (parsed(&row, "tenant_id")?, parsed(&row, "user_id")?);
-    revoke(db, tenant, user, session, now).await?;
-    Ok(RefreshRefused::Reused { session, tenant, user })
+    let ended = revoke(db, tenant, user, session, now).await?;
+    Ok(if ended { RefreshRefused::Reused { session, tenant, user } } else { RefreshRefused::Ended })
 }
 
 async fn issue(db: &mut PgConnection, session: &Session, now: DateTime<Utc>) -> Result<SecretString, SessionsError> {

@@ -63,6 +63,20 @@ impl Plan {
         }
     }
 
+    /// How many of something a business on the plan may have, none being without limit, where the founder has set a
+    /// `limit` apart from the plan or switched what it belongs to on or off. A limit that is set counts whatever the plan
+    /// includes; what is switched on comes as in the smallest plan that includes it.
+    #[must_use]
+    pub fn quota_with(self, quota: Quota, limit: Option<u32>, switched: Option<bool>) -> Option<u32> {
+        let feature = quota.feature();
+        match (switched, limit) {
+            (Some(false), _) => Some(0),
+            (_, Some(limit)) => Some(limit),
+            (Some(true), None) if !self.includes(feature) => Self::first_with(feature).quota(quota),
+            (_, None) => self.quota(quota),
+        }
+    }
+
     /// Whether the plan includes a part of the product.
     #[must_use]
     pub fn includes(self, feature: Feature) -> bool {
@@ -82,6 +96,17 @@ impl Plan {
             Self::Starter => Some(Self::Professional),
             Self::Professional => Some(Self::Enterprise),
             Self::Enterprise => None,
+        }
+    }
+}
+
+impl Quota {
+    /// The part of the product that it is a number of.
+    #[must_use]
+    pub fn feature(self) -> Feature {
+        match self {
+            Self::ApiKeys => Feature::ApiKeys,
+            Self::Webhooks => Feature::Webhooks,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::list::{ListQuery, ListSpec};
 use super::page::Page;
 use super::passwords::{OneTimeToken, issue};
 use super::past::{self, AsOf, AsOfQuery, Reader, When};
-use super::record::{Merge, Record, list_spec, row_in, unchanged_since};
+use super::record::{Merge, Record, list_spec, row_in, set, unchanged_since};
 use super::tenant::{PlanView, TenantView, Tenants, plan};
 use super::users::{UserView, Users};
 use super::write::{Attempts, Receipt};
@@ -292,8 +292,9 @@ struct ChangeTenant {
     /// Its country.
     #[schema(inline, value_type = Option<Text<100>>)]
     country: Patch<Text<100>>,
-    /// What it subscribes to.
-    subscription_plan: Option<Plan>,
+    /// What it subscribes to; cannot be cleared.
+    #[schema(inline, value_type = Option<Plan>)]
+    subscription_plan: Patch<Plan>,
     /// Seats apart from the plan; null: as the plan says.
     #[schema(value_type = Option<u32>)]
     seat_limit: Patch<u32>,
@@ -314,7 +315,7 @@ impl ChangeTenant {
             address: self.address,
             country: self.country,
         });
-        let plan = self.subscription_plan.map(|plan| TenantCommand::ChangePlan { plan });
+        let plan = set(self.subscription_plan).map(|plan| TenantCommand::ChangePlan { plan });
         let seats = match self.seat_limit {
             Patch::Unchanged => None,
             Patch::Clear => Some(TenantCommand::ChangeSeatLimit { limit: None }),
@@ -327,7 +328,7 @@ impl ChangeTenant {
 }
 
 /// Change a business's plan, seats, features, limits or details (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path)),
+#[utoipa::path(patch, path = "/api/admin/tenants/{tenant_id}", params(("tenant_id" = TenantId, Path), IfMatch),
     request_body = ChangeTenant, responses((status = 200, body = TenantReport)))]
 async fn change(
     founder: Founder,
@@ -336,6 +337,9 @@ async fn change(
     if_match: IfMatch,
     body: Merge<ChangeTenant>,
 ) -> Result<Record<TenantReport>, Problem> {
+    if body.patch.subscription_plan == Patch::Clear {
+        return Err(Problem::invalid_field("/subscription_plan", "required", "a business has a plan"));
+    }
     send(&app, &founder, tenant, if_match, &body.fields, body.patch.commands()).await
 }
 
@@ -350,7 +354,7 @@ struct SuspendTenant {
 }
 
 /// Lock the users of a business out at once; its data stays.
-#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/suspend", params(("tenant_id" = TenantId, Path)),
+#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/suspend", params(("tenant_id" = TenantId, Path), IfMatch),
     request_body = SuspendTenant, responses((status = 200, body = TenantReport)))]
 async fn suspend(
     founder: Founder,
@@ -364,7 +368,7 @@ async fn suspend(
 }
 
 /// Let the users of a suspended business in again.
-#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/reactivate", params(("tenant_id" = TenantId, Path)),
+#[utoipa::path(post, path = "/api/admin/tenants/{tenant_id}/reactivate", params(("tenant_id" = TenantId, Path), IfMatch),
     responses((status = 200, body = TenantReport)))]
 async fn reactivate(
     founder: Founder,
@@ -386,8 +390,8 @@ async fn send(
     let mut attempts = Attempts::default();
     loop {
         let stored = row_in::<Tenants>(app, founder.scope(tenant), &tenant.to_string()).await?;
-        unchanged_since::<Tenants>(app, &founder.0, &stored, if_match, fields).await?;
-        let work = app.begin_in(founder, tenant);
+        let mut work = app.begin_in(founder, tenant);
+        unchanged_since::<Tenants>(app, &founder.0, &mut work, &stored, if_match, fields).await?;
         for command in commands.clone() {
             work.execute::<Tenant>(StreamId::of_tenant(tenant), command).await?;
         }

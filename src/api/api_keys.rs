@@ -21,6 +21,7 @@ use crate::aggregates::permission::{Action, Grants, Module, Permission, Role};
 use crate::aggregates::tenant::Tenant;
 use crate::aggregates::values::{Feature, Plan, Quota, Text, calendar};
 use crate::event_store::StreamId;
+use crate::projections::people::Business;
 
 const MANAGE: Permission = Permission { module: Module::Tenant, action: Action::Manage };
 
@@ -78,7 +79,7 @@ struct Made {
 #[utoipa::path(get, path = "/api/api-keys", responses((status = 200, body = Page<ApiKeyView>)))]
 async fn list_keys(caller: Caller, State(app): State<App>) -> Result<Page<ApiKeyView>, Problem> {
     caller.require_all(MANAGE)?;
-    let keys = api_keys::list(&app.access.pool, caller.tenant()).await?;
+    let keys = api_keys::list(&app.access.pool, caller.tenant(), app.clock.now()).await?;
     Ok(Page::whole(keys.into_iter().map(ApiKeyView::from).collect()))
 }
 
@@ -125,6 +126,9 @@ async fn make(caller: Caller, State(app): State<App>, Json(body): Json<MakeKey>)
         let detail = "a key may do no more than its maker";
         return Err(Problem::invalid_field("/permissions", "exceeds_own", detail));
     }
+    if let Some(key) = caller.pending_key() {
+        key.reserve(&app, caller.home).await?;
+    }
     let new = NewApiKey { name: body.name.into_string(), role, permissions, expires_at: body.expires_at };
     // The business's row in the directory is held while its keys are counted: of two who make the last one that the
     // plan allows, the second waits and counts the first.
@@ -133,7 +137,7 @@ async fn make(caller: Caller, State(app): State<App>, Json(body): Json<MakeKey>)
         .bind(caller.tenant().to_string())
         .execute(&mut *transaction)
         .await?;
-    let used = api_keys::list(&mut *transaction, caller.tenant()).await?.len();
+    let used = api_keys::list(&mut *transaction, caller.tenant(), now).await?.len();
     within_plan(&app, &caller, used).await?;
     let made = api_keys::create(&mut *transaction, caller.tenant(), created_by, &new, now).await;
     let (key, secret) = made.map_err(|error| match error {
@@ -149,18 +153,29 @@ async fn make(caller: Caller, State(app): State<App>, Json(body): Json<MakeKey>)
 async fn within_plan(app: &App, caller: &Caller, used: usize) -> Result<(), Problem> {
     let tenant = app.store.streams().load::<Tenant>(&StreamId::of_tenant(caller.tenant())).await?.state;
     let used = u64::try_from(used).unwrap_or(u64::MAX);
-    let limit = if tenant.has(Feature::ApiKeys) { tenant.quota(Quota::ApiKeys) } else { Some(0) };
-    match limit {
-        Some(limit) if used >= u64::from(limit) => {
-            let lifted_by = if limit == 0 { Some(Plan::first_with(Feature::ApiKeys)) } else { tenant.plan.next() };
-            let detail = format!("the plan {} allows {limit} API keys", tenant.plan.as_str());
-            Err(Problem::plan_limit(detail, limit.into(), used, lifted_by.map(|plan| plan.as_str())))
-        }
+    match tenant.quota(Quota::ApiKeys) {
+        Some(limit) if used >= u64::from(limit) => Err(too_many(tenant.plan, limit, used)),
         _ => Ok(()),
     }
 }
 
-/// The id of a key in a path.
+fn too_many(plan: Plan, limit: u32, used: u64) -> Problem {
+    let lifted_by =
+        if plan.includes(Feature::ApiKeys) { plan.next() } else { Some(Plan::first_with(Feature::ApiKeys)) };
+    let detail = format!("the business may have {limit} API keys on the plan {}", plan.as_str());
+    Problem::plan_limit(detail, limit.into(), used, lifted_by.map(|plan| plan.as_str()))
+}
+
+/// That a business has API keys at all, by its plan or by what the founder has set apart from it. Keys that it made when it
+/// had more of them go on; those of a business that has none any more do not.
+///
+/// # Errors
+/// `plan_limit`.
+pub(super) fn has_keys(business: &Business) -> Result<(), Problem> {
+    if business.quota(Quota::ApiKeys) == Some(0) { Err(too_many(business.plan, 0, 1)) } else { Ok(()) }
+}
+
+/// The id of a key in a path; what cannot be one is no different from one that is nobody's.
 struct KeyId(String);
 
 impl FromRequestParts<App> for KeyId {
@@ -168,7 +183,7 @@ impl FromRequestParts<App> for KeyId {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let Path(id) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| Problem::not_found())?;
-        Ok(Self(id))
+        if id.bytes().all(|b| b.is_ascii_alphanumeric()) { Ok(Self(id)) } else { Err(Problem::not_found()) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -225,7 +225,7 @@ struct Login {
 
 /// Sign in.
 #[utoipa::path(post, path = "/api/auth/login", security(()), request_body = Login,
-    responses((status = 200, body = SignedIn)))]
+    responses((status = 200, body = SignedIn), (status = 401)))]
 async fn login(State(app): State<App>, guest: Guest, Json(body): Json<Login>) -> Result<Json<SignedIn>, Problem> {
     let refused_at = Instant::now() + REFUSED_AFTER;
     // What is no address belongs to nobody, and is refused in the same way and time as one that does not.
@@ -266,9 +266,18 @@ struct Refresh {
 
 /// Continue a session with its refresh token; a token that was used before ends the session.
 #[utoipa::path(post, path = "/api/auth/refresh", security(()), request_body = Refresh,
-    responses((status = 200, body = Tokens)))]
+    responses((status = 200, body = Tokens), (status = 401)))]
 async fn refresh(State(app): State<App>, _: Guest, Json(body): Json<Refresh>) -> Result<Json<Tokens>, Problem> {
-    let opened = match sessions::refresh(&app.access.pool, &body.refresh_token, app.clock.now()).await {
+    let (pool, now) = (&app.access.pool, app.clock.now());
+    // All that can fail comes before the token is spent: whoever has to try again would be taken for a thief.
+    let ready = match sessions::continued_by(pool, &body.refresh_token, now).await? {
+        Some(session) => {
+            let identity = sign_in::admitted(&app, session.tenant, session.user).await?;
+            Some(sign_in::access_token(&app, &session, &identity).await?)
+        }
+        None => None,
+    };
+    let opened = match sessions::refresh(pool, &body.refresh_token, now).await {
         Ok(opened) => opened,
         Err(RefreshRefused::Failed(error)) => return Err(error.into()),
         Err(RefreshRefused::Reused { session, tenant, user }) => {
@@ -280,8 +289,9 @@ async fn refresh(State(app): State<App>, _: Guest, Json(body): Json<Refresh>) ->
         }
         Err(ended) => return Err(Problem::sign_in_refused(ended.to_string())),
     };
-    let identity = sign_in::admitted(&app, opened.session.tenant, opened.session.user).await?;
-    sign_in::tokens(&app, opened, &identity).await.map(Json)
+    // A token that is good now was good before.
+    let ready = ready.ok_or_else(|| Problem::internal("a refresh token became good"))?;
+    Ok(Json(Tokens { refresh_token: Some(opened.refresh_token.expose_secret().to_owned()), ..ready }))
 }
 
 /// End the session that the token belongs to.

@@ -24,10 +24,11 @@ use quick_cache::sync::Cache;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use super::api_keys::has_keys;
 use super::caller::{Authenticated, Caller};
 use super::headers::BearerToken;
 use super::standing::{Proof, Shown, Standing};
-use super::{App, Problem, consistency, context};
+use super::{App, Problem, consistency, context, query};
 use crate::access::api_keys::{self, ApiKeyRefused};
 use crate::access::tokens::Subject;
 use crate::aggregates::values::{TenantStatus, UserStatus};
@@ -144,6 +145,9 @@ fn count(app: &App, standing: &Standing) -> Result<(), Problem> {
 }
 
 async fn go_on(app: &App, mut request: Request, next: Next, caller: Result<Caller, Problem>) -> Response {
+    if let Err(problem) = query::expected(&request) {
+        return problem.into_response();
+    }
     request.extensions_mut().insert(Authenticated(caller));
     consistency::consistent(app, request, next).await
 }
@@ -173,6 +177,7 @@ async fn by_api_key(app: &App, sent: SecretString) -> Result<Arc<Standing>, Prob
     let now = app.clock.now();
     let key = kept.admit(&sent, now).map_err(refused)?;
     let standing = admitted(standing)?;
+    has_keys(&standing.business)?;
     api_keys::touch(&app.access.pool, key, now).await?;
     Ok(standing)
 }

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -22,11 +23,11 @@ use super::record::{
 use super::write::Attempts;
 use super::{App, Json, Problem, invoices, users};
 use crate::aggregates::customer::{Customer, CustomerCommand, CustomerDetails, CustomerPatch};
-use crate::aggregates::ids::{CustomerId, LeadId, UserId};
+use crate::aggregates::ids::{CustomerId, LeadId, TenantId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Address, CustomerStatus, Email, Patch, Phone, Text};
-use crate::event_store::Work;
 use crate::event_store::append::Condition;
+use crate::event_store::{StreamId, Work};
 use crate::projections::customers::CustomerRow;
 use crate::projections::row::Stored;
 
@@ -106,6 +107,10 @@ impl Noun for Customers {
         owner: Some("owner_id"),
         ..ListSpec::new("customers", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Customer::TYPE, tenant, &stored.id)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -254,7 +259,7 @@ async fn read(
 }
 
 /// Change what is known of a customer (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/customers/{id}", params(("id" = CustomerId, Path)), request_body = CustomerPatch,
+#[utoipa::path(patch, path = "/api/customers/{id}", params(("id" = CustomerId, Path), IfMatch), request_body = CustomerPatch,
     responses((status = 200, body = CustomerView)))]
 async fn change(
     caller: Caller,
@@ -267,7 +272,7 @@ async fn change(
 }
 
 /// Take a customer away; it can be brought back. One with an unpaid invoice stays.
-#[utoipa::path(delete, path = "/api/customers/{id}", params(("id" = CustomerId, Path)),
+#[utoipa::path(delete, path = "/api/customers/{id}", params(("id" = CustomerId, Path), IfMatch),
     responses((status = 200, body = CustomerView)))]
 async fn delete(
     caller: Caller,
@@ -277,8 +282,8 @@ async fn delete(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &[]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Customers>(&app, &caller, &mut work, &id.to_string(), if_match, &[]).await?;
         let has_unpaid_invoice = owes(&app, &caller, &mut work, id).await?;
         work.execute::<Customer>(work.stream::<Customer>(id), CustomerCommand::Delete { has_unpaid_invoice }).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
@@ -316,7 +321,7 @@ async fn with_absorbed(work: &Work, id: CustomerId) -> Result<Vec<String>, Probl
 }
 
 /// Bring a customer back that was taken away.
-#[utoipa::path(post, path = "/api/customers/{id}/restore", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/restore", params(("id" = CustomerId, Path), IfMatch),
     responses((status = 200, body = CustomerView)))]
 async fn restore(
     caller: Caller,
@@ -324,12 +329,12 @@ async fn restore(
     if_match: IfMatch,
     Id(id): Id<CustomerId>,
 ) -> Result<Record<CustomerView>, Problem> {
-    let found = find_any::<Customers>(&app, &caller, &id.to_string()).await?;
-    found.require(&caller, Customers::WRITE)?;
-    unchanged_since::<Customers>(&app, &caller, &found.stored, if_match, &[]).await?;
     let mut attempts = Attempts::default();
     loop {
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        let found = find_any::<Customers>(&app, &caller, &id.to_string()).await?;
+        found.require(&caller, Customers::WRITE)?;
+        unchanged_since::<Customers>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
         work.execute::<Customer>(work.stream::<Customer>(id), CustomerCommand::Restore {}).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Customers>(&app, &caller, &id.to_string(), &receipt).await;
@@ -346,7 +351,7 @@ struct ChangeCustomerStatus {
 }
 
 /// Say where a customer stands.
-#[utoipa::path(post, path = "/api/customers/{id}/status", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/status", params(("id" = CustomerId, Path), IfMatch),
     request_body = ChangeCustomerStatus, responses((status = 200, body = CustomerView)))]
 async fn change_status(
     caller: Caller,
@@ -368,7 +373,7 @@ struct ChangeCustomerOwner {
 }
 
 /// Let somebody, or nobody, take care of a customer.
-#[utoipa::path(post, path = "/api/customers/{id}/owner", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/owner", params(("id" = CustomerId, Path), IfMatch),
     request_body = ChangeCustomerOwner, responses((status = 200, body = CustomerView)))]
 async fn change_owner(
     caller: Caller,
@@ -379,8 +384,8 @@ async fn change_owner(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &["owner_id".into()]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Customers>(&app, &caller, &mut work, &id.to_string(), if_match, &["owner_id".into()]).await?;
         users::rely_on(&caller, &mut work, body.user_id, Customers::WRITE, "/user_id").await?;
         let command = CustomerCommand::ChangeOwner { owner: body.user_id };
         work.execute::<Customer>(work.stream::<Customer>(id), command).await?;
@@ -401,7 +406,7 @@ struct MergeCustomer {
 /// Let a customer give way to another record of the same customer, which takes over contact and notes.
 ///
 /// Leads, projects and invoices keep naming the merged one. The answer is the record that stays.
-#[utoipa::path(post, path = "/api/customers/{id}/merge", params(("id" = CustomerId, Path)),
+#[utoipa::path(post, path = "/api/customers/{id}/merge", params(("id" = CustomerId, Path), IfMatch),
     request_body = MergeCustomer, responses((status = 200, body = CustomerView)))]
 async fn merge(
     caller: Caller,
@@ -412,7 +417,8 @@ async fn merge(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(&app, &caller, &id.to_string(), if_match, &[]).await?;
+        let mut work = app.begin(&caller);
+        find_to_change::<Customers>(&app, &caller, &mut work, &id.to_string(), if_match, &[]).await?;
         let survivor = find::<Customers>(&app, &caller, &into.to_string()).await.map_err(|problem| {
             if problem.is_not_found() {
                 Problem::invalid_field("/into", "unknown_customer", "there is no such customer")
@@ -421,7 +427,6 @@ async fn merge(
             }
         })?;
         survivor.require(&caller, Customers::WRITE)?;
-        let work = app.begin(&caller);
         let command = CustomerCommand::MergeInto { this: id, into };
         // The state that it leaves is what the other takes over: nothing recorded in between is lost.
         let merged = work.execute::<Customer>(work.stream::<Customer>(id), command).await?;
@@ -498,8 +503,8 @@ async fn send(
 ) -> Result<Record<CustomerView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Customers>(app, caller, &id.to_string(), if_match, fields).await?;
-        let work = app.begin(caller);
+        let mut work = app.begin(caller);
+        find_to_change::<Customers>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
         work.execute::<Customer>(work.stream::<Customer>(id), command.clone()).await?;
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Customers>(app, caller, &id.to_string(), &receipt).await;

@@ -5,6 +5,10 @@ use std::convert::Infallible;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::Problem;
 
@@ -60,6 +64,21 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
             }
         }
         Ok(Self(newest))
+    }
+}
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let tag = ObjectBuilder::new().schema_type(Type::String).examples(["\"v12\""]);
+        let said = "The `ETag` that the change was made for; refused if others changed the same fields since.";
+        let parameter = ParameterBuilder::new()
+            .name("If-Match")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(said))
+            .schema(Some(tag))
+            .build();
+        vec![parameter]
     }
 }
 

@@ -37,8 +37,8 @@ use crate::event_store::IdempotencyClaim;
 
 /// Who asks when nobody is signed in.
 const ANONYMOUS: &str = "anonymous";
-/// The largest answer that is stored; none of ours comes near it.
-const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
+/// The largest answer that is stored. That of a batch may have many a record that is much longer than what was asked for.
+const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 /// How often and how long a repeated request waits for the first one's answer.
 const WAITS: u32 = 50;
 const WAIT: Duration = Duration::from_millis(100);
@@ -221,7 +221,12 @@ async fn store(
     if let Some(Ok(id)) = context::current().and_then(|request| request.stored()).map(|id| id.to_string().try_into()) {
         parts.headers.insert(CORRELATION, id);
     }
-    let bytes = to_bytes(body, ANSWER_LIMIT).await.map_err(Problem::internal)?;
+    // It was carried out, so it is answered, however long that is.
+    let bytes = to_bytes(body, usize::MAX).await.map_err(Problem::internal)?;
+    if bytes.len() > ANSWER_LIMIT {
+        tracing::error!(bytes = bytes.len(), "the answer to an Idempotency-Key is too long to be kept");
+        return Ok(Response::from_parts(parts, Body::from(bytes)));
+    }
     let headers = KEPT_HEADERS
         .iter()
         .filter_map(|name| Some((name.to_string(), parts.headers.get(name)?.to_str().ok()?.to_owned())))

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate as _;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,19 +12,21 @@ use utoipa_axum::routes;
 
 use super::caller::Caller;
 use super::customers::Customers;
+use super::headers::IfMatch;
 use super::leads::Leads;
 use super::list::{Field, Kind, ListQuery, ListSpec, Parent};
 use super::page::Page;
 use super::past::{self, AsOfQuery, Reader, When};
-use super::record::{Found, Id, Noun, Record, find, list_spec, row};
+use super::record::{Found, Id, Noun, Record, find, list_spec, row, unchanged_since};
 use super::write::Attempts;
 use super::{App, Json, Problem};
 use crate::aggregates::customer::{Customer, CustomerCommand};
-use crate::aggregates::ids::{CustomerId, InteractionId, LeadId, UserId};
+use crate::aggregates::ids::{CustomerId, InteractionId, LeadId, TenantId, UserId};
 use crate::aggregates::interaction::InteractionDetails;
 use crate::aggregates::lead::{Lead, LeadCommand};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::{Hours, InteractionStatus, InteractionType, Priority, Text, calendar};
+use crate::event_store::StreamId;
 use crate::projections::interactions::InteractionRow;
 use crate::projections::row::Stored;
 
@@ -33,6 +36,8 @@ pub struct InteractionView {
     /// The interaction's id.
     #[schema(value_type = InteractionId)]
     id: String,
+    /// The version of its customer, or lead, that made it so; also the `ETag`.
+    version: i64,
     /// The customer it is with.
     #[schema(value_type = Option<CustomerId>)]
     customer_id: Option<String>,
@@ -84,6 +89,7 @@ impl From<Stored<InteractionRow>> for InteractionView {
         let row = stored.row;
         Self {
             id: stored.id,
+            version: stored.version,
             customer_id: row.customer_id,
             lead_id: row.lead_id,
             interaction_type: row.interaction_type,
@@ -117,6 +123,14 @@ impl Noun for Interactions {
         hides_deleted: false,
         ..ListSpec::new("interactions", FIELDS)
     };
+
+    /// It lives with the customer once there is one, else with the lead.
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        match (&stored.row.customer_id, &stored.row.lead_id) {
+            (Some(customer), _) => StreamId::new(Customer::TYPE, tenant, customer),
+            (None, lead) => StreamId::new(Lead::TYPE, tenant, lead.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -339,17 +353,18 @@ struct CompleteInteraction {
 }
 
 /// Say that planned contact took place.
-#[utoipa::path(post, path = "/api/interactions/{id}/complete", params(("id" = InteractionId, Path)),
+#[utoipa::path(post, path = "/api/interactions/{id}/complete", params(("id" = InteractionId, Path), IfMatch),
     request_body = Option<CompleteInteraction>, responses((status = 200, body = InteractionView)))]
 async fn complete(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<InteractionId>,
     body: Option<Json<CompleteInteraction>>,
 ) -> Result<Record<InteractionView>, Problem> {
     let Json(body) = body.unwrap_or(Json(CompleteInteraction::default()));
     let at = body.completed_at.unwrap_or(app.clock.now());
-    change(&app, &caller, id, |of| match of {
+    change(&app, &caller, id, if_match, |of| match of {
         Of::Lead(_) => {
             Change::Lead(LeadCommand::CompleteInteraction { id, outcome: body.outcome.clone(), hours: body.hours, at })
         }
@@ -364,14 +379,15 @@ async fn complete(
 }
 
 /// Call planned contact off.
-#[utoipa::path(post, path = "/api/interactions/{id}/cancel", params(("id" = InteractionId, Path)),
+#[utoipa::path(post, path = "/api/interactions/{id}/cancel", params(("id" = InteractionId, Path), IfMatch),
     responses((status = 200, body = InteractionView)))]
 async fn cancel(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<InteractionId>,
 ) -> Result<Record<InteractionView>, Problem> {
-    change(&app, &caller, id, |of| match of {
+    change(&app, &caller, id, if_match, |of| match of {
         Of::Lead(_) => Change::Lead(LeadCommand::CancelInteraction { id }),
         Of::Customer(_) => Change::Customer(CustomerCommand::CancelInteraction { id }),
     })
@@ -388,19 +404,23 @@ async fn change(
     app: &App,
     caller: &Caller,
     id: InteractionId,
+    if_match: IfMatch,
     command: impl Fn(Of) -> Change,
 ) -> Result<Record<InteractionView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        let (_, with) = visible(app, caller, id).await?;
-        let work = app.begin(caller);
+        let mut work = app.begin(caller);
+        let (stored, with) = visible(app, caller, id).await?;
+        match &with {
+            With::Lead(_, found) => found.require(caller, Leads::WRITE)?,
+            With::Customer(_, found) => found.require(caller, Customers::WRITE)?,
+        }
+        unchanged_since::<Interactions>(app, caller, &mut work, &stored, if_match, &["status".to_owned()]).await?;
         match (&with, command(with.of())) {
-            (With::Lead(lead, found), Change::Lead(command)) => {
-                found.require(caller, Leads::WRITE)?;
+            (With::Lead(lead, _), Change::Lead(command)) => {
                 work.execute::<Lead>(work.stream::<Lead>(lead), command).await?;
             }
-            (With::Customer(customer, found), Change::Customer(command)) => {
-                found.require(caller, Customers::WRITE)?;
+            (With::Customer(customer, _), Change::Customer(command)) => {
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
             }
             _ => return Err(Problem::not_found()),

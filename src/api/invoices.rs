@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use chrono::{DateTime, Days, NaiveDate, Utc};
+use cqrs_es::Aggregate as _;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,12 +21,13 @@ use super::record::{Id, Merge, Noun, Record, View, answer, find, find_to_change,
 use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers};
-use crate::aggregates::ids::{CustomerId, InvoiceId, ProjectId, UserId};
+use crate::aggregates::customer::Customer;
+use crate::aggregates::ids::{CustomerId, InvoiceId, ProjectId, TenantId, UserId};
 use crate::aggregates::invoice::{Invoice, InvoiceCommand, InvoiceDetails, InvoiceLine, InvoicePatch, overdue};
 use crate::aggregates::permission::Module;
 use crate::aggregates::project::Project;
 use crate::aggregates::values::{Currency, InvoiceStatus, Money, Text, calendar};
-use crate::event_store::Work;
+use crate::event_store::{StreamId, Work};
 use crate::projections::invoices::InvoiceRow;
 use crate::projections::row::Stored;
 
@@ -165,6 +167,10 @@ impl Noun for Invoices {
         hides_deleted: false,
         ..ListSpec::new("invoices", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Invoice::TYPE, tenant, &stored.id)
+    }
 
     fn asked(query: ListQuery, today: NaiveDate) -> ListQuery {
         query.worked_out(WorkedOut {
@@ -360,7 +366,7 @@ async fn read(
 }
 
 /// Change a draft (JSON Merge Patch). An invoice that was sent is not changed: void it and write another.
-#[utoipa::path(patch, path = "/api/invoices/{id}", params(("id" = InvoiceId, Path)), request_body = InvoicePatch,
+#[utoipa::path(patch, path = "/api/invoices/{id}", params(("id" = InvoiceId, Path), IfMatch), request_body = InvoicePatch,
     responses((status = 200, body = InvoiceView)))]
 async fn change(
     caller: Caller,
@@ -371,8 +377,8 @@ async fn change(
 ) -> Result<Record<InvoiceView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Invoices>(&app, &caller, &id.to_string(), if_match, &body.fields).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Invoices>(&app, &caller, &mut work, &id.to_string(), if_match, &body.fields).await?;
         let (customer, project) = (body.patch.customer.as_set(), body.patch.project.as_set());
         rely_on(&app, &caller, &mut work, customer.copied(), project.copied()).await?;
         let command = InvoiceCommand::Change(body.patch.clone());
@@ -384,7 +390,7 @@ async fn change(
 }
 
 /// Send an invoice to the customer.
-#[utoipa::path(post, path = "/api/invoices/{id}/send", params(("id" = InvoiceId, Path)),
+#[utoipa::path(post, path = "/api/invoices/{id}/send", params(("id" = InvoiceId, Path), IfMatch),
     responses((status = 200, body = InvoiceView)))]
 async fn send_invoice(
     caller: Caller,
@@ -396,7 +402,7 @@ async fn send_invoice(
 }
 
 /// Note that the customer looked at an invoice.
-#[utoipa::path(post, path = "/api/invoices/{id}/view", params(("id" = InvoiceId, Path)),
+#[utoipa::path(post, path = "/api/invoices/{id}/view", params(("id" = InvoiceId, Path), IfMatch),
     responses((status = 200, body = InvoiceView)))]
 async fn view(
     caller: Caller,
@@ -418,7 +424,7 @@ struct PayInvoice {
 }
 
 /// Note that an invoice was paid.
-#[utoipa::path(post, path = "/api/invoices/{id}/pay", params(("id" = InvoiceId, Path)), request_body = PayInvoice,
+#[utoipa::path(post, path = "/api/invoices/{id}/pay", params(("id" = InvoiceId, Path), IfMatch), request_body = PayInvoice,
     responses((status = 200, body = InvoiceView)))]
 async fn pay(
     caller: Caller,
@@ -432,7 +438,7 @@ async fn pay(
 }
 
 /// Withdraw an invoice. It stays, and its number is not given again.
-#[utoipa::path(post, path = "/api/invoices/{id}/void", params(("id" = InvoiceId, Path)),
+#[utoipa::path(post, path = "/api/invoices/{id}/void", params(("id" = InvoiceId, Path), IfMatch),
     responses((status = 200, body = InvoiceView)))]
 async fn void(
     caller: Caller,
@@ -453,11 +459,26 @@ async fn send(
 ) -> Result<Record<InvoiceView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Invoices>(app, caller, &id.to_string(), if_match, &["status".into()]).await?;
-        let work = app.begin(caller);
-        work.execute::<Invoice>(work.stream::<Invoice>(id), command.clone()).await?;
+        let mut work = app.begin(caller);
+        find_to_change::<Invoices>(app, caller, &mut work, &id.to_string(), if_match, &["status".into()]).await?;
+        let after = work.execute::<Invoice>(work.stream::<Invoice>(id), command.clone()).await?;
+        if let (InvoiceCommand::Send {}, false, Some(facts)) = (&command, work.is_empty(), &after.state.facts) {
+            rely_on_debtor(&mut work, facts.customer).await?;
+        }
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Invoices>(app, caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Makes the sending of an invoice rely on its customer's being there: one with an unpaid invoice is not deleted, so one
+/// that is deleted gets none. What one owes that was merged into another, the other one owes.
+async fn rely_on_debtor(work: &mut Work, customer: CustomerId) -> Result<(), Problem> {
+    let there = |customer: &Customer| customer.facts.is_some() && !customer.deleted;
+    let mut debtor = Some(customer);
+    while let Some(customer) = debtor {
+        let gone = || Problem::conflict("customer_deleted", format!("{customer} was deleted; restore it first."));
+        debtor = work.rely_on::<Customer>(customer, there).await?.ok_or_else(gone)?.merged_into;
+    }
+    Ok(())
 }

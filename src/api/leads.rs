@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -20,12 +21,13 @@ use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers, users};
 use crate::aggregates::customer::{Customer, CustomerCommand, CustomerDetails};
-use crate::aggregates::ids::{CustomerId, LeadId, UserId};
+use crate::aggregates::ids::{CustomerId, LeadId, TenantId, UserId};
 use crate::aggregates::lead::{Lead, LeadCommand, LeadDetails, LeadPatch, ScoreInputs};
 use crate::aggregates::permission::{Action, Module, Permission};
 use crate::aggregates::values::{
     Address, Email, LeadSource, LeadStage, Money, Patch, Percent, Phone, Qualification, Text, calendar,
 };
+use crate::event_store::{StreamId, Work};
 use crate::projections::leads::LeadRow;
 use crate::projections::row::Stored;
 
@@ -141,6 +143,10 @@ impl Noun for Leads {
         owner: Some("assignee_id"),
         ..ListSpec::new("leads", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Lead::TYPE, tenant, &stored.id)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -297,7 +303,7 @@ async fn read(
 }
 
 /// Change what is known of a lead (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/leads/{id}", params(("id" = LeadId, Path)), request_body = LeadPatch,
+#[utoipa::path(patch, path = "/api/leads/{id}", params(("id" = LeadId, Path), IfMatch), request_body = LeadPatch,
     responses((status = 200, body = LeadView)))]
 async fn change(
     caller: Caller,
@@ -310,7 +316,7 @@ async fn change(
 }
 
 /// Take a lead away; it can be brought back.
-#[utoipa::path(delete, path = "/api/leads/{id}", params(("id" = LeadId, Path)), responses((status = 200, body = LeadView)))]
+#[utoipa::path(delete, path = "/api/leads/{id}", params(("id" = LeadId, Path), IfMatch), responses((status = 200, body = LeadView)))]
 async fn delete(
     caller: Caller,
     State(app): State<App>,
@@ -321,7 +327,7 @@ async fn delete(
 }
 
 /// Bring a lead back that was taken away.
-#[utoipa::path(post, path = "/api/leads/{id}/restore", params(("id" = LeadId, Path)),
+#[utoipa::path(post, path = "/api/leads/{id}/restore", params(("id" = LeadId, Path), IfMatch),
     responses((status = 200, body = LeadView)))]
 async fn restore(
     caller: Caller,
@@ -329,13 +335,14 @@ async fn restore(
     if_match: IfMatch,
     Id(id): Id<LeadId>,
 ) -> Result<Record<LeadView>, Problem> {
-    let found = find_any::<Leads>(&app, &caller, &id.to_string()).await?;
-    found.require(&caller, Leads::WRITE)?;
-    unchanged_since::<Leads>(&app, &caller, &found.stored, if_match, &[]).await?;
     let mut attempts = Attempts::default();
     loop {
-        let work = app.begin(&caller);
-        work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Restore {}).await?;
+        let mut work = app.begin(&caller);
+        let found = find_any::<Leads>(&app, &caller, &id.to_string()).await?;
+        found.require(&caller, Leads::WRITE)?;
+        unchanged_since::<Leads>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
+        let after = work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Restore {}).await?;
+        leave_to_nobody(&mut work, id, &after.state).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Leads>(&app, &caller, &id.to_string(), &receipt).await;
         }
@@ -351,7 +358,7 @@ struct ChangeStage {
 }
 
 /// Move a lead to another open stage.
-#[utoipa::path(post, path = "/api/leads/{id}/stage", params(("id" = LeadId, Path)), request_body = ChangeStage,
+#[utoipa::path(post, path = "/api/leads/{id}/stage", params(("id" = LeadId, Path), IfMatch), request_body = ChangeStage,
     responses((status = 200, body = LeadView)))]
 async fn change_stage(
     caller: Caller,
@@ -372,7 +379,7 @@ struct AssignLead {
 }
 
 /// Let somebody, or nobody, take care of a lead.
-#[utoipa::path(post, path = "/api/leads/{id}/assign", params(("id" = LeadId, Path)), request_body = AssignLead,
+#[utoipa::path(post, path = "/api/leads/{id}/assign", params(("id" = LeadId, Path), IfMatch), request_body = AssignLead,
     responses((status = 200, body = LeadView)))]
 async fn assign(
     caller: Caller,
@@ -384,8 +391,8 @@ async fn assign(
     let mut attempts = Attempts::default();
     loop {
         let fields = ["assignee_id".to_owned()];
-        find_to_change::<Leads>(&app, &caller, &id.to_string(), if_match, &fields).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Leads>(&app, &caller, &mut work, &id.to_string(), if_match, &fields).await?;
         users::rely_on(&caller, &mut work, body.user_id, Leads::WRITE, "/user_id").await?;
         work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Assign { assignee: body.user_id }).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
@@ -403,7 +410,7 @@ struct QualifyLead {
 }
 
 /// Say what is thought of a lead.
-#[utoipa::path(post, path = "/api/leads/{id}/qualify", params(("id" = LeadId, Path)), request_body = QualifyLead,
+#[utoipa::path(post, path = "/api/leads/{id}/qualify", params(("id" = LeadId, Path), IfMatch), request_body = QualifyLead,
     responses((status = 200, body = LeadView)))]
 async fn qualify(
     caller: Caller,
@@ -419,7 +426,7 @@ async fn qualify(
 /// Work out how promising a lead is.
 ///
 /// `min(100, round(0.3·engagement + 0.25·fit + 20·budget_confirmed + 15·decision_maker + 0.1·urgency))`
-#[utoipa::path(post, path = "/api/leads/{id}/score", params(("id" = LeadId, Path)), request_body = ScoreInputs,
+#[utoipa::path(post, path = "/api/leads/{id}/score", params(("id" = LeadId, Path), IfMatch), request_body = ScoreInputs,
     responses((status = 200, body = LeadView)))]
 async fn score(
     caller: Caller,
@@ -440,7 +447,7 @@ struct ConvertLead {
 }
 
 /// Make a lead a customer. It happens once; the customer's history begins with the lead's.
-#[utoipa::path(post, path = "/api/leads/{id}/convert", params(("id" = LeadId, Path)),
+#[utoipa::path(post, path = "/api/leads/{id}/convert", params(("id" = LeadId, Path), IfMatch),
     request_body = Option<ConvertLead>, responses((status = 200, body = LeadView)))]
 async fn convert(
     caller: Caller,
@@ -456,8 +463,8 @@ async fn convert(
     loop {
         let found = find::<Leads>(&app, &caller, &id.to_string()).await?;
         found.require(&caller, CONVERT)?;
-        unchanged_since::<Leads>(&app, &caller, &found.stored, if_match, &["stage".into()]).await?;
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        unchanged_since::<Leads>(&app, &caller, &mut work, &found.stored, if_match, &["stage".into()]).await?;
         let lead = work.load::<Lead>(id).await?.state;
         // The lead refuses first, before a customer is looked for or a number is taken.
         lead.decide(LeadCommand::Convert { customer: into.unwrap_or(CustomerId(0)) })
@@ -465,8 +472,10 @@ async fn convert(
         let interactions = lead.interactions.iter().cloned().collect();
         let customer = match (into, number) {
             (Some(customer), _) => {
-                find::<customers::Customers>(&app, &caller, &customer.to_string()).await.map_err(|_| {
-                    Problem::invalid_field("/customer_id", "unknown_customer", "there is no such customer")
+                let found = find::<customers::Customers>(&app, &caller, &customer.to_string()).await;
+                found.map_err(|problem| match problem.is_not_found() {
+                    true => Problem::invalid_field("/customer_id", "unknown_customer", "there is no such customer"),
+                    false => problem,
                 })?;
                 let command = CustomerCommand::LinkLead { lead: id, interactions };
                 work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
@@ -504,7 +513,7 @@ struct LoseLead {
 }
 
 /// Give a lead up.
-#[utoipa::path(post, path = "/api/leads/{id}/lose", params(("id" = LeadId, Path)), request_body = LoseLead,
+#[utoipa::path(post, path = "/api/leads/{id}/lose", params(("id" = LeadId, Path), IfMatch), request_body = LoseLead,
     responses((status = 200, body = LeadView)))]
 async fn lose(
     caller: Caller,
@@ -517,7 +526,7 @@ async fn lose(
 }
 
 /// Take a lost lead up again.
-#[utoipa::path(post, path = "/api/leads/{id}/reopen", params(("id" = LeadId, Path)),
+#[utoipa::path(post, path = "/api/leads/{id}/reopen", params(("id" = LeadId, Path), IfMatch),
     responses((status = 200, body = LeadView)))]
 async fn reopen(
     caller: Caller,
@@ -565,11 +574,23 @@ async fn send(
 ) -> Result<Record<LeadView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Leads>(app, caller, &id.to_string(), if_match, fields).await?;
-        let work = app.begin(caller);
-        work.execute::<Lead>(work.stream::<Lead>(id), command.clone()).await?;
+        let mut work = app.begin(caller);
+        find_to_change::<Leads>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
+        let after = work.execute::<Lead>(work.stream::<Lead>(id), command.clone()).await?;
+        if matches!(command, LeadCommand::Reopen {}) {
+            leave_to_nobody(&mut work, id, &after.state).await?;
+        }
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Leads>(app, caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Sees to it that a lead which is open again is not somebody's who has left, and has handed over what was open then: it is
+/// nobody's.
+pub(super) async fn leave_to_nobody(work: &mut Work, id: LeadId, lead: &Lead) -> Result<(), Problem> {
+    if !lead.deleted && lead.stage.is_open() && users::has_left(work, lead.assignee).await? {
+        work.execute::<Lead>(work.stream::<Lead>(id), LeadCommand::Assign { assignee: None }).await?;
+    }
+    Ok(())
 }

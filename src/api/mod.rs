@@ -108,6 +108,7 @@ fn lists() -> Vec<(&'static str, &'static list::ListSpec)> {
 /// The whole server.
 pub fn router(app: &App) -> Router {
     system::recorder();
+    query::prepare();
     let (router, _) = routes().split_for_parts();
     let operations = batch::Operations::new(router.clone().with_state(app.clone()));
     let api = router

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,9 +19,10 @@ use super::record::{Id, Merge, Noun, Record, answer, find, list_spec, row, uncha
 use super::write::Attempts;
 use super::{App, Problem};
 use crate::aggregates::customer::{Customer, CustomerCommand, NotePatch};
-use crate::aggregates::ids::{CustomerId, NoteId, UserId};
+use crate::aggregates::ids::{CustomerId, NoteId, TenantId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::values::Text;
+use crate::event_store::StreamId;
 use crate::projections::notes::NoteRow;
 use crate::projections::row::Stored;
 
@@ -78,6 +80,10 @@ impl Noun for Notes {
     const MODULE: Module = Module::Customers;
     const LIST: ListSpec =
         ListSpec { search: &["title", "content"], default_sort: "-created_at", ..ListSpec::new("notes", FIELDS) };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Customer::TYPE, tenant, &stored.row.customer_id)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -171,7 +177,7 @@ async fn read(
 }
 
 /// Change a note (JSON Merge Patch). Only its author makes it private.
-#[utoipa::path(patch, path = "/api/notes/{id}", params(("id" = NoteId, Path)), request_body = NotePatch,
+#[utoipa::path(patch, path = "/api/notes/{id}", params(("id" = NoteId, Path), IfMatch), request_body = NotePatch,
     responses((status = 200, body = NoteView)))]
 async fn change(
     caller: Caller,
@@ -180,14 +186,13 @@ async fn change(
     Id(id): Id<NoteId>,
     body: Merge<NotePatch>,
 ) -> Result<Record<NoteView>, Problem> {
-    let customer = changeable(&app, &caller, id, if_match, &body.fields).await?;
-    let command = CustomerCommand::EditNote { id, by: somebody(&caller)?, patch: body.patch };
-    let receipt = execute(&app, &caller, customer, &command).await?;
+    let command = |by| CustomerCommand::EditNote { id, by, patch: body.patch.clone() };
+    let receipt = execute_on(&app, &caller, id, (if_match, &body.fields), command).await?;
     answer::<Notes>(&app, &caller, &id.to_string(), &receipt).await
 }
 
 /// Take a note away.
-#[utoipa::path(delete, path = "/api/notes/{id}", params(("id" = NoteId, Path)),
+#[utoipa::path(delete, path = "/api/notes/{id}", params(("id" = NoteId, Path), IfMatch),
     responses((status = 200, body = NoteView)))]
 async fn remove(
     caller: Caller,
@@ -195,14 +200,13 @@ async fn remove(
     if_match: IfMatch,
     Id(id): Id<NoteId>,
 ) -> Result<Record<NoteView>, Problem> {
-    let customer = changeable(&app, &caller, id, if_match, &[]).await?;
-    let command = CustomerCommand::RemoveNote { id, by: somebody(&caller)? };
-    let receipt = execute(&app, &caller, customer, &command).await?;
+    let command = |by| CustomerCommand::RemoveNote { id, by };
+    let receipt = execute_on(&app, &caller, id, (if_match, &[]), command).await?;
     answer::<Notes>(&app, &caller, &id.to_string(), &receipt).await
 }
 
 /// Bring a note back that was taken away.
-#[utoipa::path(post, path = "/api/notes/{id}/restore", params(("id" = NoteId, Path)),
+#[utoipa::path(post, path = "/api/notes/{id}/restore", params(("id" = NoteId, Path), IfMatch),
     responses((status = 200, body = NoteView)))]
 async fn restore(
     caller: Caller,
@@ -210,15 +214,22 @@ async fn restore(
     if_match: IfMatch,
     Id(id): Id<NoteId>,
 ) -> Result<Record<NoteView>, Problem> {
-    let stored = row::<Notes>(&app, &caller, &id.to_string()).await?;
-    if !seen_by(&stored.row, caller.own_user()) {
-        return Err(Problem::not_found());
-    }
-    let customer: CustomerId = stored.row.customer_id.parse().map_err(Problem::internal)?;
-    find::<Customers>(&app, &caller, &customer.to_string()).await?.require(&caller, Customers::WRITE)?;
-    unchanged_since::<Notes>(&app, &caller, &stored, if_match, &[]).await?;
-    let command = CustomerCommand::RestoreNote { id, by: somebody(&caller)? };
-    let receipt = execute(&app, &caller, customer, &command).await?;
+    let mut attempts = Attempts::default();
+    let receipt = loop {
+        let mut work = app.begin(&caller);
+        let stored = row::<Notes>(&app, &caller, &id.to_string()).await?;
+        if !seen_by(&stored.row, caller.own_user()) {
+            return Err(Problem::not_found());
+        }
+        let customer: CustomerId = stored.row.customer_id.parse().map_err(Problem::internal)?;
+        find::<Customers>(&app, &caller, &customer.to_string()).await?.require(&caller, Customers::WRITE)?;
+        unchanged_since::<Notes>(&app, &caller, &mut work, &stored, if_match, &[]).await?;
+        let command = CustomerCommand::RestoreNote { id, by: somebody(&caller)? };
+        work.execute::<Customer>(work.stream::<Customer>(customer), command).await?;
+        if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
+            break receipt;
+        }
+    };
     answer::<Notes>(&app, &caller, &id.to_string(), &receipt).await
 }
 
@@ -233,18 +244,25 @@ async fn visible(app: &App, caller: &Caller, id: NoteId) -> Result<(Stored<NoteR
     Ok((stored, customer))
 }
 
-/// The customer of a note that the caller may change.
-async fn changeable(
+/// One command on a note that the caller may change, sent to its customer.
+async fn execute_on(
     app: &App,
     caller: &Caller,
     id: NoteId,
-    if_match: IfMatch,
-    fields: &[String],
-) -> Result<CustomerId, Problem> {
-    let (stored, customer) = visible(app, caller, id).await?;
-    find::<Customers>(app, caller, &customer.to_string()).await?.require(caller, Customers::WRITE)?;
-    unchanged_since::<Notes>(app, caller, &stored, if_match, fields).await?;
-    Ok(customer)
+    (if_match, fields): (IfMatch, &[String]),
+    command: impl Fn(UserId) -> CustomerCommand,
+) -> Result<super::write::Receipt, Problem> {
+    let mut attempts = Attempts::default();
+    loop {
+        let mut work = app.begin(caller);
+        let (stored, customer) = visible(app, caller, id).await?;
+        find::<Customers>(app, caller, &customer.to_string()).await?.require(caller, Customers::WRITE)?;
+        unchanged_since::<Notes>(app, caller, &mut work, &stored, if_match, fields).await?;
+        work.execute::<Customer>(work.stream::<Customer>(customer), command(somebody(caller)?)).await?;
+        if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
+            return Ok(receipt);
+        }
+    }
 }
 
 /// The caller as somebody of the business: a visitor writes no notes, since nobody there could answer for them.

@@ -115,9 +115,9 @@ impl Place<'_> {
         matches!(self.method, "post" | "put" | "patch" | "delete")
     }
 
-    /// A change of one record: by its id, or an action on it.
-    fn is_change(&self) -> bool {
-        self.is_write() && self.path.contains('{') && !self.path.starts_with("/api/commands/")
+    /// Whether it stores events: who is invited again gets another token, and stays as they are.
+    fn stores(&self) -> bool {
+        self.is_write() && !self.path.ends_with("/invitation")
     }
 
     fn is_api(&self) -> bool {
@@ -135,28 +135,23 @@ impl Place<'_> {
         if let Some(spec) = self.list {
             parameters.extend(lists::parameters(spec));
         }
-        if self.is_api() && !public {
-            if self.is_write() {
-                parameters.push(header(
-                    "Idempotency-Key",
-                    "Makes the write repeatable for 7 days: the same key and body give the stored answer.",
-                    &json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
-                ));
-            } else {
-                parameters.push(header(
-                    "DevHub-Min-Position",
-                    "The answer includes everything up to this position (`DevHub-Position` of a write), or is 503.",
-                    &json!({"type": "integer", "format": "int64", "minimum": 0}),
-                ));
-            }
-            if self.is_change() {
-                parameters.push(header(
-                    "If-Match",
-                    "The `ETag` that the change was made for; refused if others changed the same fields since.",
-                    &json!({"type": "string", "examples": ["\"v12\""]}),
-                ));
-            }
+        if self.is_api() && self.is_write() {
+            parameters.push(header(
+                "Idempotency-Key",
+                "Makes the write repeatable for 7 days: the same key and body give the stored answer.",
+                &json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
+            ));
+        } else if self.is_api() && !public {
+            parameters.push(header(
+                "DevHub-Min-Position",
+                "The answer includes everything up to this position (`DevHub-Position` of a write), or is 503.",
+                &json!({"type": "integer", "format": "int64", "minimum": 0}),
+            ));
         }
+        // the header that a handler reads stands behind those that all have
+        let (said, general): (Vec<Value>, Vec<Value>) =
+            parameters.drain(..).partition(|one| one.get("name") == Some(&json!("If-Match")));
+        parameters.extend(general.into_iter().chain(said));
         // what a handler says itself counts
         let mut seen = BTreeSet::new();
         parameters.retain(|parameter| {
@@ -173,7 +168,7 @@ impl Place<'_> {
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return Ok(()) };
         // Whatever answers the record that it wrote may have to say that it cannot be read yet.
         let record = |response: &Value| examples::is_record(response, self.schemas);
-        if self.is_write() && ["200", "201"].iter().any(|status| responses.get(*status).is_some_and(record)) {
+        if self.stores() && ["200", "201"].iter().any(|status| responses.get(*status).is_some_and(record)) {
             responses.entry("202").or_insert_with(|| {
                 json!({
                     "description": "Stored, and not readable yet. It is not to be sent again.",
@@ -227,7 +222,7 @@ impl Place<'_> {
             };
             headers.push(("DevHub-Position", position, "integer"));
         }
-        if self.is_write() && !public {
+        if self.is_write() {
             headers.push((
                 "DevHub-Correlation-Id",
                 "Names all that this write changed, for the events and `POST /api/commands/{correlation_id}/undo`; \
@@ -265,6 +260,12 @@ fn lagging(schema: &mut Value) {
         });
         properties.entry("degraded").or_insert(degraded);
     }
+}
+
+/// Whether the handler reads `If-Match`, as it says itself.
+fn conditional(operation: &Map<String, Value>) -> bool {
+    let parameters = operation.get("parameters").and_then(Value::as_array);
+    parameters.is_some_and(|all| all.iter().any(|parameter| parameter.get("name") == Some(&json!("If-Match"))))
 }
 
 fn is_public(operation: &Map<String, Value>) -> bool {

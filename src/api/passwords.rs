@@ -122,7 +122,7 @@ struct ChoosePassword {
 
 /// Accept an invitation: choose a password, and be signed in.
 #[utoipa::path(post, path = "/api/auth/accept-invitation", security(()), request_body = ChoosePassword,
-    responses((status = 200, body = SignedIn)))]
+    responses((status = 200, body = SignedIn), (status = 401)))]
 async fn accept_invitation(
     State(app): State<App>,
     guest: Guest,
@@ -133,7 +133,7 @@ async fn accept_invitation(
 
 /// Choose another password with the token of a password reset, and be signed in; all other sessions end.
 #[utoipa::path(post, path = "/api/auth/reset-password", security(()), request_body = ChoosePassword,
-    responses((status = 200, body = SignedIn)))]
+    responses((status = 200, body = SignedIn), (status = 401)))]
 async fn reset_password(
     State(app): State<App>,
     guest: Guest,

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::Uri;
 use chrono::{DateTime, NaiveDate, Utc};
+use cqrs_es::Aggregate as _;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,10 +22,11 @@ use super::record::{
 use super::shown::money;
 use super::write::Attempts;
 use super::{App, Json, Problem, customers, users};
-use crate::aggregates::ids::{CustomerId, ProjectId, UserId};
+use crate::aggregates::ids::{CustomerId, ProjectId, TenantId, UserId};
 use crate::aggregates::permission::Module;
 use crate::aggregates::project::{Project, ProjectCommand, ProjectDetails, ProjectPatch};
 use crate::aggregates::values::{Hours, Money, Patch, Priority, ProjectStatus, Text, calendar};
+use crate::event_store::{StreamId, Work};
 use crate::projections::projects::ProjectRow;
 use crate::projections::row::Stored;
 
@@ -120,6 +122,10 @@ impl Noun for Projects {
         members: Some("member_ids"),
         ..ListSpec::new("projects", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(Project::TYPE, tenant, &stored.id)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -319,7 +325,7 @@ async fn read(
 }
 
 /// Change what is known of a project (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/projects/{id}", params(("id" = ProjectId, Path)), request_body = ChangeProject,
+#[utoipa::path(patch, path = "/api/projects/{id}", params(("id" = ProjectId, Path), IfMatch), request_body = ChangeProject,
     responses((status = 200, body = ProjectView)))]
 async fn change(
     caller: Caller,
@@ -341,7 +347,7 @@ async fn change(
 }
 
 /// Take a project away; it can be brought back.
-#[utoipa::path(delete, path = "/api/projects/{id}", params(("id" = ProjectId, Path)),
+#[utoipa::path(delete, path = "/api/projects/{id}", params(("id" = ProjectId, Path), IfMatch),
     responses((status = 200, body = ProjectView)))]
 async fn delete(
     caller: Caller,
@@ -353,7 +359,7 @@ async fn delete(
 }
 
 /// Bring a project back that was taken away.
-#[utoipa::path(post, path = "/api/projects/{id}/restore", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/restore", params(("id" = ProjectId, Path), IfMatch),
     responses((status = 200, body = ProjectView)))]
 async fn restore(
     caller: Caller,
@@ -361,13 +367,14 @@ async fn restore(
     if_match: IfMatch,
     Id(id): Id<ProjectId>,
 ) -> Result<Record<ProjectView>, Problem> {
-    let found = find_any::<Projects>(&app, &caller, &id.to_string()).await?;
-    found.require(&caller, Projects::WRITE)?;
-    unchanged_since::<Projects>(&app, &caller, &found.stored, if_match, &[]).await?;
     let mut attempts = Attempts::default();
     loop {
-        let work = app.begin(&caller);
-        work.execute::<Project>(work.stream::<Project>(id), ProjectCommand::Restore {}).await?;
+        let mut work = app.begin(&caller);
+        let found = find_any::<Projects>(&app, &caller, &id.to_string()).await?;
+        found.require(&caller, Projects::WRITE)?;
+        unchanged_since::<Projects>(&app, &caller, &mut work, &found.stored, if_match, &[]).await?;
+        let after = work.execute::<Project>(work.stream::<Project>(id), ProjectCommand::Restore {}).await?;
+        leave_to_nobody(&mut work, id, &after.state).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
             return answer::<Projects>(&app, &caller, &id.to_string(), &receipt).await;
         }
@@ -383,7 +390,7 @@ struct ChangeProjectStatus {
 }
 
 /// Say how far a project is.
-#[utoipa::path(post, path = "/api/projects/{id}/status", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/status", params(("id" = ProjectId, Path), IfMatch),
     request_body = ChangeProjectStatus, responses((status = 200, body = ProjectView)))]
 async fn change_status(
     caller: Caller,
@@ -404,7 +411,7 @@ struct ChangeProjectOwner {
 }
 
 /// Hand a project over.
-#[utoipa::path(post, path = "/api/projects/{id}/owner", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/owner", params(("id" = ProjectId, Path), IfMatch),
     request_body = ChangeProjectOwner, responses((status = 200, body = ProjectView)))]
 async fn change_owner(
     caller: Caller,
@@ -415,8 +422,8 @@ async fn change_owner(
 ) -> Result<Record<ProjectView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(&app, &caller, &id.to_string(), if_match, &["owner_id".into()]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["owner_id".into()]).await?;
         users::rely_on(&caller, &mut work, body.user_id, Projects::WRITE, "/user_id").await?;
         let command = ProjectCommand::ChangeOwner { owner: body.user_id };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -427,19 +434,20 @@ async fn change_owner(
 }
 
 /// Let somebody work on a project, or give them another role in it.
-#[utoipa::path(post, path = "/api/projects/{id}/members", params(("id" = ProjectId, Path)), request_body = Member,
+#[utoipa::path(post, path = "/api/projects/{id}/members", params(("id" = ProjectId, Path), IfMatch), request_body = Member,
     responses((status = 200, body = ProjectView)))]
 async fn assign_member(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<ProjectId>,
     Json(body): Json<Member>,
 ) -> Result<Record<ProjectView>, Problem> {
     let role = role_of(body.role)?;
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(&app, &caller, &id.to_string(), IfMatch(None), &[]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["members".into()]).await?;
         users::known(&mut work, body.user_id, "/user_id").await?;
         let command = ProjectCommand::AssignMember { user: body.user_id, role: role.clone() };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -451,13 +459,14 @@ async fn assign_member(
 
 /// Take somebody off a project.
 #[utoipa::path(delete, path = "/api/projects/{id}/members/{user_id}",
-    params(("id" = ProjectId, Path), ("user_id" = UserId, Path)), responses((status = 200, body = ProjectView)))]
+    params(("id" = ProjectId, Path), ("user_id" = UserId, Path), IfMatch), responses((status = 200, body = ProjectView)))]
 async fn remove_member(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Ids(id, user): Ids<ProjectId, UserId>,
 ) -> Result<Record<ProjectView>, Problem> {
-    send(&app, &caller, id, IfMatch(None), &[], ProjectCommand::RemoveMember { user }).await
+    send(&app, &caller, id, if_match, &["members".into()], ProjectCommand::RemoveMember { user }).await
 }
 
 /// For whom.
@@ -469,18 +478,20 @@ struct LinkCustomer {
 }
 
 /// Do a project for another customer too; the first one is the primary one.
-#[utoipa::path(post, path = "/api/projects/{id}/customers", params(("id" = ProjectId, Path)),
+#[utoipa::path(post, path = "/api/projects/{id}/customers", params(("id" = ProjectId, Path), IfMatch),
     request_body = LinkCustomer, responses((status = 200, body = ProjectView)))]
 async fn link_customer(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<ProjectId>,
     Json(body): Json<LinkCustomer>,
 ) -> Result<Record<ProjectView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(&app, &caller, &id.to_string(), IfMatch(None), &[]).await?;
         let mut work = app.begin(&caller);
+        find_to_change::<Projects>(&app, &caller, &mut work, &id.to_string(), if_match, &["customer_ids".into()])
+            .await?;
         customers::rely_on(&app, &caller, &mut work, body.customer_id, "/customer_id").await?;
         let command = ProjectCommand::LinkCustomer { customer: body.customer_id };
         work.execute::<Project>(work.stream::<Project>(id), command).await?;
@@ -492,13 +503,14 @@ async fn link_customer(
 
 /// Stop doing a project for a customer.
 #[utoipa::path(delete, path = "/api/projects/{id}/customers/{customer_id}",
-    params(("id" = ProjectId, Path), ("customer_id" = CustomerId, Path)), responses((status = 200, body = ProjectView)))]
+    params(("id" = ProjectId, Path), ("customer_id" = CustomerId, Path), IfMatch), responses((status = 200, body = ProjectView)))]
 async fn unlink_customer(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Ids(id, customer): Ids<ProjectId, CustomerId>,
 ) -> Result<Record<ProjectView>, Problem> {
-    send(&app, &caller, id, IfMatch(None), &[], ProjectCommand::UnlinkCustomer { customer }).await
+    send(&app, &caller, id, if_match, &["customer_ids".into()], ProjectCommand::UnlinkCustomer { customer }).await
 }
 
 /// How long somebody worked.
@@ -518,18 +530,19 @@ struct LogHours {
 }
 
 /// Record the time that was worked on a project. Whoever may change it or works on it may do so.
-#[utoipa::path(post, path = "/api/projects/{id}/hours", params(("id" = ProjectId, Path)), request_body = LogHours,
+#[utoipa::path(post, path = "/api/projects/{id}/hours", params(("id" = ProjectId, Path), IfMatch), request_body = LogHours,
     responses((status = 200, body = ProjectView)))]
 async fn log_hours(
     caller: Caller,
     State(app): State<App>,
+    if_match: IfMatch,
     Id(id): Id<ProjectId>,
     Json(body): Json<LogHours>,
 ) -> Result<Record<ProjectView>, Problem> {
     let user = caller.own_user().ok_or_else(|| Problem::permission_denied(Projects::WRITE))?;
     let on = body.on.unwrap_or(app.today());
     let command = ProjectCommand::LogHours { hours: body.hours, on, user, note: body.note };
-    send(&app, &caller, id, IfMatch(None), &[], command).await
+    send(&app, &caller, id, if_match, &["logged_hours".into()], command).await
 }
 
 /// One command on one project that the caller may change.
@@ -543,11 +556,23 @@ async fn send(
 ) -> Result<Record<ProjectView>, Problem> {
     let mut attempts = Attempts::default();
     loop {
-        find_to_change::<Projects>(app, caller, &id.to_string(), if_match, fields).await?;
-        let work = app.begin(caller);
-        work.execute::<Project>(work.stream::<Project>(id), command.clone()).await?;
+        let mut work = app.begin(caller);
+        find_to_change::<Projects>(app, caller, &mut work, &id.to_string(), if_match, fields).await?;
+        let after = work.execute::<Project>(work.stream::<Project>(id), command.clone()).await?;
+        if matches!(command, ProjectCommand::ChangeStatus { .. }) {
+            leave_to_nobody(&mut work, id, &after.state).await?;
+        }
         if let Some(receipt) = app.commit(caller, work, &mut attempts).await? {
             return answer::<Projects>(app, caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Sees to it that a project which is open again is not somebody's who has left, and has handed over what was open then: it
+/// is nobody's.
+pub(super) async fn leave_to_nobody(work: &mut Work, id: ProjectId, project: &Project) -> Result<(), Problem> {
+    if !project.deleted && !project.status.is_closed() && users::has_left(work, project.owner).await? {
+        work.execute::<Project>(work.stream::<Project>(id), ProjectCommand::ChangeOwner { owner: None }).await?;
+    }
+    Ok(())
 }

@@ -23,10 +23,11 @@ use super::lookup::Lookup;
 use super::page::Page;
 use super::write::Receipt;
 use super::{App, Json, Problem, body};
-use crate::aggregates::ids::InvalidId;
+use crate::aggregates::ids::{InvalidId, TenantId};
 use crate::aggregates::permission::{Action, Module, Permission, Scope};
 use crate::aggregates::values::Patch;
-use crate::event_store::TenantScope;
+use crate::event_store::reader::stream_end;
+use crate::event_store::{StreamId, TenantScope, Work};
 use crate::projections::row::{COMMON_COLUMNS, InOrder, Row, Stored};
 
 /// A row as it is shown; most follow from the row alone, some also from what day it is (UTC).
@@ -51,6 +52,9 @@ pub trait Noun: 'static {
     const LIST: ListSpec;
     /// What permissions speak of it.
     const MODULE: Module;
+
+    /// The stream whose events make one: the version of a record is the version of that.
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId;
 
     /// A list that was asked for, with what depends on the day worked out.
     #[must_use]
@@ -124,36 +128,56 @@ pub async fn find<N: Noun>(app: &App, caller: &Caller, id: &str) -> Result<Found
 }
 
 /// Finds a record that the caller may change, and makes sure that a change made for an older version does not
-/// undo what others did since.
+/// undo what others did since: see [`unchanged_since`].
 ///
 /// # Errors
 /// `not_found`, `permission_denied`, or `version_conflict` if one of `fields` was changed since.
 pub async fn find_to_change<N: Noun>(
     app: &App,
     caller: &Caller,
+    work: &mut Work,
     id: &str,
     if_match: IfMatch,
     fields: &[String],
 ) -> Result<Found<N::Row>, Problem> {
     let found = find::<N>(app, caller, id).await?;
     found.require(caller, N::WRITE)?;
-    unchanged_since::<N>(app, caller, &found.stored, if_match, fields).await?;
+    unchanged_since::<N>(app, caller, work, &found.stored, if_match, fields).await?;
     Ok(found)
 }
 
-/// That none of `fields` was changed since the version of `If-Match`; an empty list stands for every field.
+/// That none of `fields` was changed since the version of `If-Match`; an empty list stands for every field. It holds for
+/// all that the log has by now, and the work is stored only if nothing is added to it: who is told of a conflict decides
+/// again, and asks this again.
 ///
 /// # Errors
-/// `version_conflict` with what was changed.
+/// `version_conflict` with what was changed; `projection_lagging` if what was changed cannot be read.
 pub async fn unchanged_since<N: Noun>(
     app: &App,
     caller: &Caller,
-    now: &Stored<N::Row>,
+    work: &mut Work,
+    found: &Stored<N::Row>,
     IfMatch(wanted): IfMatch,
     fields: &[String],
 ) -> Result<(), Problem> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let scope = work.scope();
+    let stream = N::stream(scope.tenant(), found);
+    let (version, position) = stream_end(app.reader(caller), &stream).await?.ok_or_else(Problem::not_found)?;
+    work.only_at(stream, version);
+    let now = if found.version == version {
+        found.clone()
+    } else {
+        app.readable(scope.tenant(), position).await?;
+        if app.projections.parked_of(scope.tenant()).is_some_and(|parked| parked.contains(&found.id)) {
+            return Err(Problem::projection_lagging());
+        }
+        row_in::<N>(app, scope, &found.id).await?
+    };
     let current = u64::try_from(now.version).unwrap_or(0);
-    let Some(wanted) = wanted.filter(|wanted| *wanted != current) else { return Ok(()) };
+    if wanted == current {
+        return Ok(());
+    }
     let statement = format!(
         "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
          select v.* from scope cross join lateral (
@@ -171,7 +195,7 @@ pub async fn unchanged_since<N: Noun>(
     let known = then.filter(|_| wanted < current);
     let Some(row) = known else { return Err(Problem::version_conflict(current, Vec::new())) };
     let then = shown::<N>(Stored::from_row(&row)?, app.today())?;
-    let now = shown::<N>(now.clone(), app.today())?;
+    let now = shown::<N>(now, app.today())?;
     let changes: Vec<Value> = now
         .iter()
         .filter(|(name, value)| !UNCONTESTED.contains(&name.as_str()) && then.get(*name) != Some(*value))

@@ -4,6 +4,10 @@
 //! id, trace ─► log, metrics ─► cache-control ─► panic ─► load ─► time ─► route
 //! ```
 //!
+//! What changes something is carried out in a task of its own, to its end, whoever goes away or grows tired of waiting
+//! meanwhile: after the events are stored there is still to be done what follows from them, and the answer is owed to the
+//! idempotency key. The task has the application, so that a server that is stopped waits for it.
+//!
 //! It is one layer, whose steps call each other: the router boxes every layer of its own, and copies, for each request and
 //! at each of them, all that are inside.
 
@@ -22,7 +26,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use metrics::{Counter, Histogram};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::field;
 
 use super::Problem;
@@ -52,7 +56,7 @@ impl Default for RequestLimits {
 ///
 /// Call it last: routes that are added afterwards are not covered.
 pub fn with_middleware(routes: Router, limits: RequestLimits) -> Router {
-    let load = Load { permits: Semaphore::new(limits.concurrency), timeout: limits.timeout };
+    let load = Load { permits: Arc::new(Semaphore::new(limits.concurrency)), timeout: limits.timeout };
     let passage = Arc::new(Passage { load, measures: Measures::default() });
     routes
         .fallback(async || Problem::not_found())
@@ -199,7 +203,7 @@ async fn unless_it_panics(answer: impl Future<Output = Response>) -> Response {
 
 #[derive(Debug)]
 struct Load {
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     timeout: Duration,
 }
 
@@ -209,13 +213,30 @@ struct Load {
 async fn bounded(load: &Load, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let exempt = path.starts_with("/health/") || path == "/metrics";
-    let _permit = match load.permits.try_acquire() {
+    let permit = match Arc::clone(&load.permits).try_acquire_owned() {
         Ok(permit) => Some(permit),
         Err(_) if exempt => None,
         Err(_) => return Problem::overloaded("too many requests are being worked on").into_response(),
     };
     DefaultBodyLimit::max(BODY_LIMIT).apply(&mut request);
-    in_time(load.timeout, next.run(request)).await
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return in_time(load.timeout, next.run(request)).await;
+    }
+    in_time(load.timeout, to_the_end(permit, request, next)).await
+}
+
+/// Answers in a task of its own, which goes on if nobody waits for it any more.
+async fn to_the_end(permit: Option<OwnedSemaphorePermit>, request: Request, next: Next) -> Response {
+    let answer = async move {
+        let response = unless_it_panics(next.run(request)).await;
+        drop(permit);
+        response
+    };
+    let task = match context::current() {
+        Some(context) => tokio::spawn(context.scope(answer)),
+        None => tokio::spawn(answer),
+    };
+    task.await.unwrap_or_else(|_| Problem::overloaded("the server is stopping").into_response())
 }
 
 async fn in_time(limit: Duration, answer: impl Future<Output = Response>) -> Response {

@@ -58,7 +58,7 @@ struct Revert {
 ///
 /// All of it or nothing: what the rules forbid is named field by field. What follows from the rest (score, dates of
 /// contact) and the customer that a lead became do not go back.
-#[utoipa::path(post, path = "/api/leads/{id}/revert", params(("id" = LeadId, Path)), request_body = Revert,
+#[utoipa::path(post, path = "/api/leads/{id}/revert", params(("id" = LeadId, Path), IfMatch), request_body = Revert,
     responses((status = 200, body = LeadView)))]
 async fn revert_lead(
     caller: Caller,
@@ -75,7 +75,7 @@ async fn revert_lead(
 /// Bring a customer back to an earlier version, or some fields of it.
 ///
 /// All of it or nothing: what the rules forbid is named field by field.
-#[utoipa::path(post, path = "/api/customers/{id}/revert", params(("id" = CustomerId, Path)), request_body = Revert,
+#[utoipa::path(post, path = "/api/customers/{id}/revert", params(("id" = CustomerId, Path), IfMatch), request_body = Revert,
     responses((status = 200, body = CustomerView)))]
 async fn revert_customer(
     caller: Caller,
@@ -92,7 +92,7 @@ async fn revert_customer(
 /// Bring a project back to an earlier version, or some fields of it.
 ///
 /// All of it or nothing: what the rules forbid is named field by field. Hours that were logged stay.
-#[utoipa::path(post, path = "/api/projects/{id}/revert", params(("id" = ProjectId, Path)), request_body = Revert,
+#[utoipa::path(post, path = "/api/projects/{id}/revert", params(("id" = ProjectId, Path), IfMatch), request_body = Revert,
     responses((status = 200, body = ProjectView)))]
 async fn revert_project(
     caller: Caller,
@@ -109,7 +109,7 @@ async fn revert_project(
 /// Bring a draft of an invoice back to an earlier version, or some fields of it.
 ///
 /// All of it or nothing. What was sent, viewed, paid or voided stays so.
-#[utoipa::path(post, path = "/api/invoices/{id}/revert", params(("id" = InvoiceId, Path)), request_body = Revert,
+#[utoipa::path(post, path = "/api/invoices/{id}/revert", params(("id" = InvoiceId, Path), IfMatch), request_body = Revert,
     responses((status = 200, body = InvoiceView)))]
 async fn revert_invoice(
     caller: Caller,
@@ -126,7 +126,7 @@ async fn revert_invoice(
 /// Bring a user back to an earlier version, or some fields of them. It acts at once, and signs them out.
 ///
 /// All of it or nothing: what the rules forbid is named field by field.
-#[utoipa::path(post, path = "/api/users/{id}/revert", params(("id" = UserId, Path)), request_body = Revert,
+#[utoipa::path(post, path = "/api/users/{id}/revert", params(("id" = UserId, Path), IfMatch), request_body = Revert,
     responses((status = 200, body = UserView)))]
 async fn revert_user(
     caller: Caller,
@@ -141,7 +141,7 @@ async fn revert_user(
 }
 
 /// Bring a note back to what it said at an earlier version of its customer.
-#[utoipa::path(post, path = "/api/notes/{id}/revert", params(("id" = NoteId, Path)), request_body = Revert,
+#[utoipa::path(post, path = "/api/notes/{id}/revert", params(("id" = NoteId, Path), IfMatch), request_body = Revert,
     responses((status = 200, body = NoteView)))]
 async fn revert_note(
     caller: Caller,
@@ -159,7 +159,7 @@ async fn revert_note(
 /// Bring contact back to how it stood at an earlier version of the customer, or lead, that it is with.
 ///
 /// Contact that was planned is planned again; contact that was recorded after it took place stays.
-#[utoipa::path(post, path = "/api/interactions/{id}/revert", params(("id" = InteractionId, Path)),
+#[utoipa::path(post, path = "/api/interactions/{id}/revert", params(("id" = InteractionId, Path), IfMatch),
     request_body = Revert, responses((status = 200, body = InteractionView)))]
 async fn revert_interaction(
     caller: Caller,
@@ -209,7 +209,8 @@ async fn revert<A: Past, N: Noun>(
         let history = app.store.streams().history::<A>(&stream).await?;
         let now = history.now();
         now.state.allow(app, caller, of, record).await?;
-        unchanged_since::<N>(app, caller, &stored, if_match, body.fields.as_deref().unwrap_or_default()).await?;
+        let fields = body.fields.as_deref().unwrap_or_default();
+        unchanged_since::<N>(app, caller, &mut work, &stored, if_match, fields).await?;
         let facet = now.state.facet(record).filter(|facet| !facet.deleted).ok_or_else(Problem::not_found)?;
         let unknown = || unknown_version(body.to_version, now.version);
         if body.to_version < 1 || body.to_version > now.version {

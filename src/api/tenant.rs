@@ -109,6 +109,10 @@ impl Noun for Tenants {
         hides_deleted: false,
         ..ListSpec::new("tenants", FIELDS)
     };
+
+    fn stream(tenant: TenantId, _: &Stored<Self::Row>) -> StreamId {
+        StreamId::of_tenant(tenant)
+    }
 }
 
 const FIELDS: &[Field] = &[
@@ -154,7 +158,7 @@ pub struct PlanView {
 /// If the database fails.
 pub async fn plan(app: &App, scope: TenantScope) -> Result<PlanView, Problem> {
     let tenant = app.store.streams().load::<Tenant>(&StreamId::of_tenant(scope.tenant())).await?.state;
-    let keys = api_keys::list(&app.access.pool, scope.tenant()).await?;
+    let keys = api_keys::list(&app.access.pool, scope.tenant(), app.clock.now()).await?;
     Ok(PlanView {
         name: tenant.plan,
         seats: Limit { limit: tenant.seat_limit(), used: seats_used(app, scope).await? },
@@ -210,7 +214,7 @@ async fn read(caller: Caller, State(app): State<App>, When(as_of): When) -> Resu
 }
 
 /// Change what is known of one's own business (JSON Merge Patch).
-#[utoipa::path(patch, path = "/api/tenant", request_body = TenantPatch, responses((status = 200, body = TenantView)))]
+#[utoipa::path(patch, path = "/api/tenant", params(IfMatch), request_body = TenantPatch, responses((status = 200, body = TenantView)))]
 async fn change(
     caller: Caller,
     State(app): State<App>,
@@ -222,8 +226,8 @@ async fn change(
     let mut attempts = Attempts::default();
     loop {
         let stored = row::<Tenants>(&app, &caller, &id).await?;
-        unchanged_since::<Tenants>(&app, &caller, &stored, if_match, &body.fields).await?;
-        let work = app.begin(&caller);
+        let mut work = app.begin(&caller);
+        unchanged_since::<Tenants>(&app, &caller, &mut work, &stored, if_match, &body.fields).await?;
         let command = TenantCommand::ChangeDetails(body.patch.clone());
         work.execute::<Tenant>(StreamId::of_tenant(caller.tenant()), command).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {

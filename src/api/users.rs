@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -25,12 +26,12 @@ use super::{App, Json, Problem};
 use crate::access::one_time_tokens::{self, Purpose};
 use crate::access::permissions::{Permissions, manages};
 use crate::access::sessions::{self, Session};
-use crate::aggregates::ids::UserId;
+use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::permission::{Action, Grants, Module, Permission, Role, Scope};
 use crate::aggregates::tenant::Tenant;
 use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
-use crate::event_store::{Condition, StreamId, Work};
+use crate::event_store::{Actor, Condition, StreamId, Work};
 use crate::projections::people;
 use crate::projections::row::Stored;
 use crate::projections::users::UserRow;
@@ -82,8 +83,7 @@ pub struct UserView {
     status: String,
     /// Why they are locked out.
     locked_reason: Option<String>,
-    /// Who invited them.
-    #[schema(value_type = Option<UserId>)]
+    /// Who invited them; whole if it was the platform's founder: `TNT-PLT:USR-000`.
     invited_by: Option<String>,
     /// When they signed in last.
     #[serde(serialize_with = "crate::api::shown::at")]
@@ -99,6 +99,11 @@ pub struct UserView {
 impl From<Stored<UserRow>> for UserView {
     fn from(stored: Stored<UserRow>) -> Self {
         let row = stored.row;
+        // The founder is nobody of the business, whose own people are the only others who invite.
+        let founder = Actor::User(TenantId::Platform, UserId::FOUNDER).to_string();
+        let outside = stored.tenant_id != TenantId::Platform.to_string();
+        let invited_by =
+            row.invited_by.map(|by| if outside && by == UserId::FOUNDER.to_string() { founder } else { by });
         Self {
             id: stored.id,
             version: stored.version,
@@ -109,7 +114,7 @@ impl From<Stored<UserRow>> for UserView {
             permissions: row.permissions,
             status: row.status,
             locked_reason: row.locked_reason,
-            invited_by: row.invited_by,
+            invited_by,
             last_login_at: row.last_login_at,
             created_at: stored.created_at,
             updated_at: stored.updated_at,
@@ -130,6 +135,10 @@ impl Noun for Users {
         hides_deleted: false,
         ..ListSpec::new("users", FIELDS)
     };
+
+    fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
+        StreamId::new(User::TYPE, tenant, &stored.id)
+    }
 }
 
 const ROLES: &[&str] = &["PLATFORM_FOUNDER", "BUSINESS_OWNER", "MANAGER", "EMPLOYEE"];
@@ -300,7 +309,7 @@ struct UserPatch {
 }
 
 /// Change a user's name, role, department or permissions (JSON Merge Patch). It acts at once.
-#[utoipa::path(patch, path = "/api/users/{id}", params(("id" = UserId, Path)), request_body = UserPatch,
+#[utoipa::path(patch, path = "/api/users/{id}", params(("id" = UserId, Path), IfMatch), request_body = UserPatch,
     responses((status = 200, body = UserView)))]
 async fn change(
     caller: Caller,
@@ -315,8 +324,8 @@ async fn change(
     let mut attempts = Attempts::many();
     loop {
         let found = managed(&app, &caller, id).await?;
-        unchanged_since::<Users>(&app, &caller, &found.stored, if_match, &body.fields).await?;
         let mut work = app.begin(&caller);
+        unchanged_since::<Users>(&app, &caller, &mut work, &found.stored, if_match, &body.fields).await?;
         let now = work.load::<User>(id).await?.state.facts.ok_or_else(Problem::not_found)?;
         let patch = body.patch.clone();
         let role = patch.role.as_set().copied().unwrap_or(now.role);
@@ -330,8 +339,8 @@ async fn change(
         }
         let mut department = now.department.clone();
         patch.department.apply_to(&mut department);
-        if department != now.department && caller.require(MANAGE)? < Scope::Tenant {
-            department = Some(own_department(&caller, department)?);
+        if department != now.department {
+            may_place(&caller, department.as_ref())?;
         }
         let may_do_other_things = (role, &grants, &department) != (now.role, &now.permissions, &now.department);
         let other_active_owners =
@@ -378,7 +387,7 @@ struct LockUser {
 }
 
 /// Lock a user out at once; their data stays as it is.
-#[utoipa::path(post, path = "/api/users/{id}/lock", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/lock", params(("id" = UserId, Path), IfMatch),
     request_body = Option<LockUser>, responses((status = 200, body = UserView)))]
 async fn lock(
     caller: Caller,
@@ -392,7 +401,7 @@ async fn lock(
 }
 
 /// Let a user in again who was locked out.
-#[utoipa::path(post, path = "/api/users/{id}/unlock", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/unlock", params(("id" = UserId, Path), IfMatch),
     responses((status = 200, body = UserView)))]
 async fn unlock(
     caller: Caller,
@@ -404,7 +413,7 @@ async fn unlock(
 }
 
 /// Let a user go, whose open projects and leads were handed over.
-#[utoipa::path(post, path = "/api/users/{id}/deactivate", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/deactivate", params(("id" = UserId, Path), IfMatch),
     responses((status = 200, body = UserView)))]
 async fn deactivate(
     caller: Caller,
@@ -416,7 +425,7 @@ async fn deactivate(
 }
 
 /// Take a user back.
-#[utoipa::path(post, path = "/api/users/{id}/reactivate", params(("id" = UserId, Path)),
+#[utoipa::path(post, path = "/api/users/{id}/reactivate", params(("id" = UserId, Path), IfMatch),
     responses((status = 200, body = UserView)))]
 async fn reactivate(
     caller: Caller,
@@ -446,8 +455,8 @@ async fn send(
     let mut attempts = Attempts::many();
     loop {
         let found = managed(app, caller, id).await?;
-        unchanged_since::<Users>(app, caller, &found.stored, if_match, &["status".to_owned()]).await?;
         let mut work = app.begin(caller);
+        unchanged_since::<Users>(app, caller, &mut work, &found.stored, if_match, &["status".to_owned()]).await?;
         let command = match step.clone() {
             Step::Lock { reason } => {
                 let other_active_owners = other_owners(app, caller, &mut work, id, OWNERS).await?;
@@ -525,12 +534,13 @@ async fn list_sessions(
 async fn end_sessions(caller: Caller, State(app): State<App>, Id(id): Id<UserId>) -> Result<Response, Problem> {
     own_or_managed(&app, &caller, id).await?;
     let command = UserCommand::RevokeSessions { session: None, reason: reason("signed out everywhere")? };
+    // They are over before it is noted, as when somebody signs out: noting it may have to wait.
+    sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
     let mut attempts = Attempts::many();
     loop {
         let work = app.begin(&caller);
         work.execute::<User>(work.stream::<User>(id), command.clone()).await?;
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {
-            sessions::revoke_all(&app.access.pool, caller.tenant(), id, None, app.clock.now()).await?;
             return Ok((StatusCode::NO_CONTENT, position(&receipt)).into_response());
         }
     }
@@ -577,9 +587,14 @@ pub(super) fn may_give(caller: &Caller, role: Role, grants: &Grants, before: &Pe
     exceeding.map_or(Ok(()), |(permission, _)| Err(Problem::permission_denied(permission)))
 }
 
-/// The department that the caller may put somebody in who is to work in `wanted`.
-pub(super) fn department_given(caller: &Caller, wanted: Option<Text<100>>) -> Result<Option<Text<100>>, Problem> {
-    if caller.require(MANAGE)? < Scope::Tenant { own_department(caller, wanted).map(Some) } else { Ok(wanted) }
+/// That the caller may let somebody work in this department, or in none: whoever manages one department takes nobody out of
+/// it.
+pub(super) fn may_place(caller: &Caller, wanted: Option<&Text<100>>) -> Result<(), Problem> {
+    match (caller.require(MANAGE)?, wanted) {
+        (Scope::Tenant, _) => Ok(()),
+        (Scope::Own | Scope::Department, Some(wanted)) => own_department(caller, Some(wanted.clone())).map(drop),
+        (Scope::Own | Scope::Department, None) => Err(Problem::permission_denied(MANAGE)),
+    }
 }
 
 /// The command that gives another role, with what it has to know.
@@ -705,6 +720,16 @@ pub async fn rely_on(
 /// `validation_failed` at `pointer` for somebody who is not there or not active.
 pub async fn known(work: &mut Work, user: UserId, pointer: &'static str) -> Result<(), Problem> {
     active(work, user, pointer).await.map(drop)
+}
+
+/// Whether somebody whose work would be open again has left the business. If not, a command that does so relies on it.
+///
+/// # Errors
+/// If the log cannot be read.
+pub(super) async fn has_left(work: &mut Work, user: Option<UserId>) -> Result<bool, Problem> {
+    let Some(user) = user else { return Ok(false) };
+    let there = |user: &User| user.facts.is_some() && user.status != UserStatus::Deactivated;
+    Ok(work.rely_on::<User>(user, there).await?.is_none())
 }
 
 async fn active(work: &mut Work, user: UserId, pointer: &'static str) -> Result<UserFacts, Problem> {

@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgExecutor, PgPool, Postgres, Row};
 
 use super::envelope::Recorded;
 use super::scope::TenantScope;
+use super::stream::StreamId;
 use crate::aggregates::ids::TenantId;
 
 /// The columns that make a [`Recorded`], for statements on `events`.
@@ -282,6 +283,27 @@ pub async fn tenant_position(pool: &PgPool, scope: TenantScope, position: i64) -
     .bind(scope.tenant().to_string())
     .bind(position)
     .fetch_one(pool)
+    .await
+}
+
+/// The version that a stream has, and the position of the event that made it so in the cell's log; none of a stream that
+/// has not begun.
+///
+/// # Errors
+/// The database's.
+pub async fn stream_end(pool: &PgPool, stream: &StreamId) -> sqlx::Result<Option<(i64, i64)>> {
+    sqlx::query_as(
+        "with scope as materialized (select set_config('devhub.tenant_id', $1, true) as tenant_id)
+         select q.sequence, q.position from scope cross join lateral (
+             select sequence, position from events
+             where tenant_id = scope.tenant_id and aggregate_type = $2 and aggregate_id = $3
+             order by sequence desc limit 1
+         ) q",
+    )
+    .bind(stream.tenant.to_string())
+    .bind(stream.aggregate_type)
+    .bind(stream.aggregate_id())
+    .fetch_optional(pool)
     .await
 }
 

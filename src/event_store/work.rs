@@ -48,6 +48,8 @@ pub struct Work {
     metadata: Value,
     staged: Arc<Mutex<Vec<Staged>>>,
     guards: Vec<Guard>,
+    /// Where streams stood when it was found that they may be changed.
+    seen: Vec<Guard>,
     conditions: Vec<Condition>,
     /// States that are to be decided on, whatever is remembered.
     bases: Mutex<HashMap<StreamId, Box<dyn Any + Send>>>,
@@ -92,6 +94,7 @@ impl Work {
             metadata,
             staged: Arc::default(),
             guards: Vec::new(),
+            seen: Vec::new(),
             conditions: Vec::new(),
             bases: Mutex::default(),
             idempotency: None,
@@ -147,6 +150,15 @@ impl Work {
         }
         self.guards.push(Guard { stream, version });
         Ok(Some(state))
+    }
+
+    /// Stores what is decided only if the stream stands at this version: who asked for it is known to have seen, or not
+    /// to mind, what led there, and nothing that came after.
+    pub fn only_at(&mut self, stream: StreamId, version: i64) {
+        if self.streams.version(&stream).is_some_and(|known| known < version) {
+            self.streams.doubt(&stream);
+        }
+        self.seen.push(Guard { stream, version });
     }
 
     /// The decision relies on nothing of this having been added to the tenant's history.
@@ -292,7 +304,10 @@ impl Work {
     pub async fn commit(self) -> Result<Option<Appended>, AppendError> {
         let staged = std::mem::take(&mut *self.staged.lock().unwrap_or_else(PoisonError::into_inner));
         if staged.is_empty() {
-            return Ok(None);
+            // That nothing is to be changed was found out on the latest state: it may be what was not to be overlooked.
+            let later = |seen: &&Guard| self.streams.version(&seen.stream).is_some_and(|known| known > seen.version);
+            let moved = self.seen.iter().find(later);
+            return moved.map_or(Ok(None), |seen| Err(AppendError::Conflict(seen.stream.to_string())));
         }
         let (writes, after): (Vec<_>, Vec<_>) = staged.into_iter().map(|staged| (staged.write, staged.after)).unzip();
         let named: Vec<StreamId> = writes
@@ -301,16 +316,31 @@ impl Work {
                 Target::Named(stream) => Some(stream.clone()),
                 Target::Next { .. } => None,
             })
-            .chain(self.guards.iter().map(|guard| guard.stream.clone()))
+            .chain(self.guards.iter().chain(&self.seen).map(|guard| guard.stream.clone()))
             .collect();
+        let mut guards = self.guards;
+        let mut moved = None;
+        for Guard { stream, version } in self.seen {
+            let of = |write: &&StreamWrite| matches!(&write.target, Target::Named(named) if *named == stream);
+            match writes.iter().find(of) {
+                // The append checks the version that a write was decided on.
+                Some(write) if write.expected == version => {}
+                Some(_) => moved = Some(stream),
+                None => guards.push(Guard { stream, version }),
+            }
+        }
         let append = Append {
             tenant: self.scope.tenant(),
             writes,
-            guards: self.guards,
+            guards,
             conditions: self.conditions,
             idempotency: self.idempotency,
         };
-        match self.appender.append(append).await {
+        let appended = match moved {
+            Some(stream) => Err(AppendError::Conflict(stream.to_string())),
+            None => self.appender.append(append).await,
+        };
+        match appended {
             Ok(appended) => {
                 for (after, (stream, version)) in after.into_iter().zip(&appended.streams) {
                     self.streams.remember(stream.clone(), *version, after);

@@ -57,7 +57,8 @@ impl Business {
     /// How much it may have of something; none: as much as it likes.
     #[must_use]
     pub fn quota(&self, quota: Quota) -> Option<u32> {
-        self.limits.get(quota.as_str()).copied().or_else(|| self.plan.quota(quota))
+        let switched = self.features.get(quota.feature().as_str()).copied();
+        self.plan.quota_with(quota, self.limits.get(quota.as_str()).copied(), switched)
     }
 
     /// Whether it has a feature.

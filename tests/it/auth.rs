@@ -296,3 +296,32 @@ async fn founding_again_changes_nothing() {
     let ids: Vec<_> = tenants["data"].as_array().unwrap().iter().map(|tenant| tenant["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["DEV-000", "TNT-PLT"]);
 }
+
+#[tokio::test]
+async fn whoever_is_refused_for_now_keeps_the_refresh_token() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let founder = world.founder().await;
+    let tenant = format!("/api/admin/tenants/{}", acme.tenant.clone().unwrap());
+    let body = json!({"refresh_token": acme.refresh_token});
+    let refresh = async || world.nobody().post("/api/auth/refresh", body.clone()).await;
+    founder.post(&format!("{tenant}/suspend"), json!({"reason": "unpaid"})).await.ok();
+    refresh().await.problem(401, "unauthenticated");
+    founder.act(&format!("{tenant}/reactivate")).await.ok();
+    refresh().await.ok();
+}
+
+#[tokio::test]
+async fn a_session_that_a_spent_token_ends_is_ended_once() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let body = json!({"refresh_token": acme.refresh_token});
+    let refresh = async || world.nobody().post("/api/auth/refresh", body.clone()).await;
+    refresh().await.ok();
+    for _ in 0..3 {
+        refresh().await.problem(401, "unauthenticated");
+    }
+    let again = world.nobody().signed_in("owner@acme.test", PASSWORD).await;
+    let ended = again.get("/api/events?type=devhub.user.sessions_revoked.v1").await.ok();
+    assert_eq!(ended["data"].as_array().unwrap().len(), 1, "{ended}");
+}

@@ -405,3 +405,21 @@ async fn every_write_of_a_noun_is_an_operation_of_its_batch() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_long_answer_is_given_and_kept() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let description = "🦀".repeat(10_000);
+    acme.post("/api/projects", json!({"name": "Roll-out", "description": description})).await.created();
+    let renamed = |turn| json!({"op": "update", "id": "PRJ-000", "body": {"name": format!("Roll-out {turn}")}});
+    let body = json!({"operations": (0..250).map(renamed).collect::<Vec<_>>()});
+    let send = async || {
+        acme.send(Method::POST, "/api/projects/batch", &[("idempotency-key", "long")], Some(body.clone())).await
+    };
+    let first = send().await;
+    assert_eq!(first.ok()["succeeded"], 250);
+    assert!(first.text.len() > 8 * 1024 * 1024);
+    let again = send().await;
+    assert_eq!((again.header("idempotent-replayed"), &again.text), (Some("true"), &first.text));
+}

@@ -7,7 +7,7 @@ use devhub::legacy::{self, Options, Progress};
 use serde_json::{Value, json};
 
 use crate::legacy::OldDatabase;
-use crate::world::{Client, World};
+use crate::world::{Client, PASSWORD, World};
 
 /// A business with a lead and a customer, a call with the lead, two with the customer, and two notes of which one is
 /// private.
@@ -229,4 +229,26 @@ async fn the_documentation_shows_the_document_of_these_routes() {
         assert_eq!(served.headers["content-type"], "application/json");
         assert!(served.ok() == document, "the document that is served is another");
     }
+}
+
+#[tokio::test]
+async fn whom_the_founder_invited_is_told_whole_who_that_was() {
+    let world = World::start().await;
+    let founder = world.founder().await;
+    let body = json!({"business_name": "ACME", "business_email": "office@acme.test", "subscription_plan": "professional",
+        "owner": {"email": "ada@acme.test", "full_name": "Ada"}});
+    let made = founder.post("/api/admin/tenants", body).await.expect(201);
+    assert_eq!(made["owner"]["invited_by"], "TNT-PLT:USR-000");
+    let tenant = made["id"].as_str().unwrap();
+    let accept = json!({"token": made["invitation"]["token"], "password": PASSWORD});
+    let ada = world.nobody().post("/api/auth/accept-invitation", accept).await.ok();
+    let ada = world.nobody().with_tokens(&ada);
+    assert_eq!(ada.get("/api/users/USR-001").await.ok()["invited_by"], "TNT-PLT:USR-000");
+    let bo = ada.employee("bo", "sales").await;
+    assert_eq!(ada.get(&format!("/api/users/{}", bo.id())).await.ok()["invited_by"], "USR-001");
+
+    let path = format!("/api/admin/tenants/{tenant}");
+    let refused = founder.patch(&path, json!({"subscription_plan": null})).await.problem(422, "validation_failed");
+    assert_eq!(refused["errors"][0]["pointer"], "/subscription_plan");
+    assert_eq!(founder.get(&path).await.ok()["subscription_plan"], "professional");
 }

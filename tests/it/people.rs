@@ -189,3 +189,91 @@ async fn what_happened_is_found_by_type_and_leaves_as_lines_or_a_table() {
     let own = bo.get("/api/events").await.ok();
     assert!(own["data"].as_array().unwrap().iter().all(|event| event["actorid"].as_str().unwrap().ends_with(bo.id())));
 }
+
+#[tokio::test]
+async fn whoever_manages_a_department_takes_nobody_out_of_it() {
+    let world = World::start().await;
+    let owner = world.business("ACME").await;
+    let ada = owner.manager("ada", "sales").await;
+    let bo = owner.person("bo", "EMPLOYEE", None).await;
+    let path = format!("/api/users/{}", bo.id());
+    let nowhere = owner.get(&path).await.ok()["version"].clone();
+    owner.patch(&path, json!({"department": "sales"})).await.ok();
+    ada.patch(&path, json!({"department": null})).await.problem(403, "permission_denied");
+    let revert = json!({"to_version": nowhere, "fields": ["department"]});
+    ada.post(&format!("{path}/revert"), revert.clone()).await.problem(403, "permission_denied");
+    assert_eq!(ada.get(&path).await.ok()["department"], "sales");
+    ada.patch(&path, json!({"full_name": "Bo B.", "department": "sales"})).await.ok();
+    assert_eq!(owner.post(&format!("{path}/revert"), revert).await.ok()["department"], json!(null));
+}
+
+#[tokio::test]
+async fn work_that_is_open_again_is_nobodys_who_has_left() {
+    let world = World::start().await;
+    let owner = world.business("ACME").await;
+    let (bo, cy) = (owner.employee("bo", "sales").await, owner.employee("cy", "sales").await);
+    for name in ["lost", "deleted", "undone", "reverted"] {
+        owner.post("/api/leads", json!({"name": name, "assignee_id": bo.id()})).await.created();
+        owner.post("/api/projects", json!({"name": name, "owner_id": bo.id()})).await.created();
+    }
+    owner.post("/api/leads", json!({"name": "kept", "assignee_id": cy.id()})).await.created();
+    let command = |answer: &crate::world::Answer| answer.header("devhub-correlation-id").unwrap().to_owned();
+    let moved = command(&owner.post("/api/leads/LED-004/stage", json!({"stage": "contacted"})).await);
+    owner.delete("/api/leads/LED-004").await.ok();
+    // What was taken away is not brought back by an undo of something else.
+    owner.post(&format!("/api/commands/{moved}/undo"), json!({})).await;
+    owner.get("/api/leads/LED-004").await.problem(404, "not_found");
+    owner.post(&format!("/api/users/{}/lock", cy.id()), json!({})).await.ok();
+
+    owner.post("/api/leads/LED-000/lose", json!({"reason": "price"})).await.ok();
+    owner.delete("/api/leads/LED-001").await.ok();
+    let lead = command(&owner.delete("/api/leads/LED-002").await);
+    owner.post("/api/leads/LED-003/lose", json!({"reason": "price"})).await.ok();
+    owner.post("/api/projects/PRJ-000/status", json!({"status": "completed"})).await.ok();
+    owner.delete("/api/projects/PRJ-001").await.ok();
+    let project = command(&owner.delete("/api/projects/PRJ-002").await);
+    owner.post("/api/projects/PRJ-003/status", json!({"status": "cancelled"})).await.ok();
+    owner.act(&format!("/api/users/{}/deactivate", bo.id())).await.ok();
+
+    owner.act("/api/leads/LED-000/reopen").await.ok();
+    owner.act("/api/leads/LED-001/restore").await.ok();
+    owner.post("/api/leads/LED-003/revert", json!({"to_version": 1})).await.ok();
+    owner.post("/api/projects/PRJ-000/status", json!({"status": "in_progress"})).await.ok();
+    owner.act("/api/projects/PRJ-001/restore").await.ok();
+    owner.post("/api/projects/PRJ-003/revert", json!({"to_version": 1})).await.ok();
+    for deleted in [lead, project] {
+        owner.post(&format!("/api/commands/{deleted}/undo"), json!({})).await.ok();
+    }
+    for number in 0..4 {
+        let lead = owner.get(&format!("/api/leads/LED-00{number}")).await.ok();
+        assert_eq!(lead["assignee_id"], json!(null), "{lead}");
+        let project = owner.get(&format!("/api/projects/PRJ-00{number}")).await.ok();
+        assert_eq!(project["owner_id"], json!(null), "{project}");
+    }
+    // Whoever is only locked out has not left.
+    assert_eq!(owner.act("/api/leads/LED-004/restore").await.ok()["assignee_id"], cy.id());
+}
+
+#[tokio::test]
+async fn a_customer_that_may_not_be_looked_for_is_not_unknown() {
+    let world = World::start().await;
+    let owner = world.business("ACME").await;
+    let bo = owner.employee("bo", "sales").await;
+    owner.post("/api/customers", json!({"name": "Ada"})).await.created();
+    bo.post("/api/leads", json!({"name": "Grace"})).await.created();
+    let into = json!({"customer_id": "CUS-009"});
+    bo.post("/api/leads/LED-000/convert", into.clone()).await.problem(422, "validation_failed");
+    let denied = json!({"permissions": {"customers:read": "deny"}});
+    owner.patch(&format!("/api/users/{}", bo.id()), denied).await.ok();
+    let refused = bo.post("/api/leads/LED-000/convert", into).await.problem(403, "permission_denied");
+    assert_eq!(refused["permission"], "customers:read");
+}
+
+#[tokio::test]
+async fn a_search_is_measured_in_characters() {
+    let world = World::start().await;
+    let owner = world.business("ACME").await;
+    let search = async |letters: usize| owner.get(&format!("/api/leads?q={}", "%C3%A9".repeat(letters))).await;
+    search(200).await.ok();
+    search(201).await.problem(422, "validation_failed");
+}

@@ -276,7 +276,8 @@ impl Tenant {
     /// How many of something else it may have; none is without limit.
     #[must_use]
     pub fn quota(&self, quota: Quota) -> Option<u32> {
-        self.quotas.get(&quota).copied().or(self.plan.quota(quota))
+        let switched = self.switches.get(&quota.feature()).copied();
+        self.plan.quota_with(quota, self.quotas.get(&quota).copied(), switched)
     }
 
     /// Whether it may use a part of the product.

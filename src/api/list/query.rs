@@ -372,7 +372,7 @@ fn count(text: &str) -> Result<(), Refused> {
 
 fn words(text: &str) -> Result<Vec<String>, Refused> {
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    if words.len() > MOST_WORDS || text.len() > 200 {
+    if words.len() > MOST_WORDS || text.chars().count() > 200 {
         return Err(Refused::wrong("too_long", format!("at most {MOST_WORDS} words and 200 characters")));
     }
     Ok(words)

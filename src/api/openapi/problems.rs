@@ -4,30 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Place, examples};
+use super::{Place, conditional, examples};
 use crate::api::problem::{FieldError, PROBLEM_JSON, Problem, ProblemKind};
 
 impl Place<'_> {
     /// The problems that follow from what the operation is; what else it can answer, its handler says.
     pub(super) fn problems(&self, operation: &Map<String, Value>, public: bool) -> Vec<ProblemKind> {
         use ProblemKind as Kind;
-        let mut kinds = vec![Kind::Internal];
+        let mut kinds = vec![Kind::Internal, Kind::UnknownParameter];
         if !self.is_api() {
             return kinds;
         }
         kinds.extend([Kind::Overloaded, Kind::RateLimited]);
+        if self.is_write() {
+            // An idempotency key can be written wrongly, be in use, or have been used for something else.
+            kinds.extend([Kind::MalformedRequest, Kind::Conflict, Kind::IdempotencyMismatch]);
+        }
         if !public {
             kinds.extend([Kind::Unauthenticated, Kind::PermissionDenied, Kind::MalformedRequest]);
-            kinds.push(if self.is_write() { Kind::Conflict } else { Kind::ProjectionLagging });
-            if self.is_write() {
-                kinds.push(Kind::IdempotencyMismatch);
+            if !self.is_write() {
+                kinds.push(Kind::ProjectionLagging);
             }
             if self.method == "post" {
                 kinds.push(Kind::PlanLimit);
             }
-            if self.is_change() {
-                kinds.push(Kind::VersionConflict);
-            }
+        }
+        if conditional(operation) {
+            kinds.extend([Kind::VersionConflict, Kind::ProjectionLagging]);
+        }
+        if operation.get("responses").is_some_and(|said| said.get("401").is_some()) {
+            kinds.push(Kind::Unauthenticated);
         }
         if self.path.contains('{') {
             kinds.push(Kind::NotFound);

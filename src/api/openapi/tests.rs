@@ -6,6 +6,7 @@ use utoipa_axum::routes;
 
 use super::*;
 use crate::aggregates::ids::LeadId;
+use crate::api::headers::IfMatch;
 use crate::api::list::{Field, Kind};
 use crate::api::page::Page;
 use crate::api::{Json, Problem};
@@ -36,7 +37,7 @@ async fn create(Json(lead): Json<NewLead>) -> Json<Lead> {
     Json(Lead { id: LeadId(0), version: 1, name: lead.name })
 }
 
-#[utoipa::path(patch, path = "/api/leads/{id}", params(("id" = LeadId, Path)),
+#[utoipa::path(patch, path = "/api/leads/{id}", params(("id" = LeadId, Path), IfMatch),
     responses((status = 200, description = "Changed", body = Lead), (status = 409, description = "It is closed")))]
 async fn change(Path(id): Path<LeadId>, Json(lead): Json<NewLead>) -> Result<Json<Lead>, Problem> {
     Ok(Json(Lead { id, version: 2, name: lead.name }))
@@ -96,7 +97,7 @@ fn an_operation_can_answer_with_what_follows_from_it() {
         statuses(&paths["/api/leads/{id}"]["patch"]),
         ["200", "202", "400", "401", "403", "404", "409", "412", "413", "415", "422", "429", "500", "503"]
     );
-    assert_eq!(statuses(&paths["/api/auth/logout"]["post"]), ["204", "429", "500", "503"]);
+    assert_eq!(statuses(&paths["/api/auth/logout"]["post"]), ["204", "400", "409", "422", "429", "500", "503"]);
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn writes_have_their_headers() {
         assert!(patch["responses"]["200"]["headers"][name].is_object(), "{name}");
     }
     assert!(document["paths"]["/api/leads"]["post"]["responses"]["201"]["headers"]["Location"].is_object());
-    assert!(document["paths"]["/api/auth/logout"]["post"].get("parameters").is_none());
+    assert_eq!(parameters(&document["paths"]["/api/auth/logout"]["post"]), ["Idempotency-Key"]);
 }
 
 #[test]

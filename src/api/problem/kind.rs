@@ -205,7 +205,7 @@ impl ProblemKind {
                 code: "projection_lagging",
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 title: "Read models are behind",
-                meaning: "The read asked for a position (`DevHub-Min-Position`) that the read models have not reached in time: they are behind, or nothing has been stored there.",
+                meaning: "The read asked for a position (`DevHub-Min-Position`) that the read models have not reached in time: they are behind, or nothing has been stored there. Or a change was sent for a version (`If-Match`), and what others have changed since cannot be read yet.",
                 remedy: "Try again after `Retry-After`, or read without the header what is there now.",
                 members: &[("retry_after", "seconds to wait")],
             },

@@ -6,7 +6,7 @@ use crate::aggregates::lead::{Lead, LeadCommand, LeadEvent, LeadPatch};
 use crate::aggregates::permission::Permission;
 use crate::aggregates::values::{LeadStage, Personal};
 use crate::api::caller::Caller;
-use crate::api::leads::Leads;
+use crate::api::leads::{self, Leads};
 use crate::api::record::{Noun, find_any};
 use crate::api::{App, Problem, users};
 
@@ -149,6 +149,12 @@ impl Past for Lead {
         }
         if goal.existence == Existence::Gone {
             taking.send_whole::<Self>(LeadCommand::Delete {}).await?;
+        } else if goal.existence == Existence::Back || (!goal.now.deleted && !stage.is_empty()) {
+            // It is there, so that this changes nothing and shows what was staged.
+            let stream = taking.work.stream::<Self>(taking.id);
+            let after = taking.work.execute::<Self>(stream, LeadCommand::Restore {}).await?;
+            let id = taking.id.parse().map_err(|_| Problem::not_found())?;
+            leads::leave_to_nobody(taking.work, id, &after.state).await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::aggregates::permission::Permission;
 use crate::aggregates::project::{Project, ProjectCommand, ProjectEvent, ProjectPatch};
 use crate::aggregates::values::ProjectStatus;
 use crate::api::caller::Caller;
-use crate::api::projects::Projects;
+use crate::api::projects::{self, Projects};
 use crate::api::record::{Noun, find_any};
 use crate::api::{App, Problem, customers, users};
 
@@ -83,6 +83,12 @@ impl Past for Project {
         }
         if goal.existence == Existence::Gone {
             taking.send_whole::<Self>(ProjectCommand::Delete {}).await?;
+        } else if goal.existence == Existence::Back || (!goal.now.deleted && goal.fields.contains("status")) {
+            // It is there, so that this changes nothing and shows what was staged.
+            let stream = taking.work.stream::<Self>(taking.id);
+            let after = taking.work.execute::<Self>(stream, ProjectCommand::Restore {}).await?;
+            let id = taking.id.parse().map_err(|_| Problem::not_found())?;
+            projects::leave_to_nobody(taking.work, id, &after.state).await?;
         }
         Ok(())
     }

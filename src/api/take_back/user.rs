@@ -87,8 +87,8 @@ impl Past for User {
             }
         }
         if goal.fields.contains("department") {
-            let department = users::department_given(taking.caller, then.department.clone());
-            if taking.allowed(&["department"], department.map(drop))? {
+            let placed = users::may_place(taking.caller, then.department.as_ref());
+            if taking.allowed(&["department"], placed)? {
                 let command = UserCommand::ChangeDepartment { department: then.department.clone() };
                 taking.send::<Self>(&["department"], command).await?;
             }
