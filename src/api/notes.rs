@@ -84,6 +84,11 @@ impl Noun for Notes {
     fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId {
         StreamId::new(Customer::TYPE, tenant, &stored.row.customer_id)
     }
+
+    /// What it said while it was private is its author's.
+    fn may_know(then: &NoteRow, caller: &Caller) -> bool {
+        seen_by(then, caller.own_user())
+    }
 }
 
 const FIELDS: &[Field] = &[

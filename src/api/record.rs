@@ -56,6 +56,12 @@ pub trait Noun: 'static {
     /// The stream whose events make one: the version of a record is the version of that.
     fn stream(tenant: TenantId, stored: &Stored<Self::Row>) -> StreamId;
 
+    /// Whether a caller who may see a record now may know how it stood.
+    #[must_use]
+    fn may_know(_then: &Self::Row, _caller: &Caller) -> bool {
+        true
+    }
+
     /// A list that was asked for, with what depends on the day worked out.
     #[must_use]
     fn asked(query: ListQuery, _today: NaiveDate) -> ListQuery {
@@ -194,7 +200,11 @@ pub async fn unchanged_since<N: Noun>(
         .await?;
     let known = then.filter(|_| wanted < current);
     let Some(row) = known else { return Err(Problem::version_conflict(current, Vec::new())) };
-    let then = shown::<N>(Stored::from_row(&row)?, app.today())?;
+    let then = Stored::from_row(&row)?;
+    if !N::may_know(&then.row, caller) {
+        return Err(Problem::version_conflict(current, Vec::new()));
+    }
+    let then = shown::<N>(then, app.today())?;
     let now = shown::<N>(now, app.today())?;
     let changes: Vec<Value> = now
         .iter()

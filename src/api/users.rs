@@ -356,7 +356,7 @@ async fn change(
         }
         // A token was handed out for who they were: it must not open an account that may do more, neither when this
         // is interrupted once it is stored nor if another is handed out before it is.
-        if may_do_other_things {
+        if may_do_other_things && caller.rehearsal().is_none() {
             withdraw_tokens(&app, &caller, id).await?;
         }
         if let Some(receipt) = app.commit(&caller, work, &mut attempts).await? {

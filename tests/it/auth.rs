@@ -250,6 +250,11 @@ async fn an_invitation_opens_nothing_that_its_holder_may_not_give() {
     owner.act(&format!("{user}/unlock")).await.ok();
     accept(&small).await.problem(422, "validation_failed");
 
+    // A dry run withdraws nothing.
+    let user = able["id"].as_str().unwrap();
+    let update = json!({"op": "update", "id": user, "body": {"role": "MANAGER"}});
+    owner.post("/api/users/batch", json!({"dry_run": true, "operations": [update]})).await.ok();
+
     // While the business is suspended, nobody is let in, and the invitation is as good as before.
     let founder = world.founder().await;
     let business = format!("/api/admin/tenants/{}", owner.tenant.as_deref().unwrap());

@@ -349,6 +349,11 @@ async fn a_note_that_was_private_is_brought_back_by_its_author_alone() {
         assert_eq!(refused["rule"], "cannot_go_back");
         assert!(!refused.to_string().contains("between us"), "{refused}");
     }
+    // Nor is it told to whoever changes the note for that version.
+    let when_private = [("if-match", "\"v2\"")];
+    let patch = Some(json!({"content": "mine"}));
+    let late = owner.send(Method::PATCH, "/api/notes/NOT-000", &when_private, patch).await;
+    assert!(!late.problem(412, "version_conflict").to_string().contains("between us"), "{}", late.text);
     let undone = owner.act(&format!("/api/commands/{published}/undo")).await;
     assert!(!undone.text.contains("between us"), "{}", undone.text);
     assert_eq!(owner.get("/api/notes/NOT-000").await.ok()["content"], "for all");
