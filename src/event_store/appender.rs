@@ -4,8 +4,8 @@
 //! commands ─► bounded queue ─► fair over tenants ─► batch ─► one statement ─► answers, new head
 //! ```
 //!
-//! The statement advances the cell's head row from the position that this process knows. If that is still the
-//! head, then everything else this process knows of the log (heads, hashes, counters, versions) is true too and
+//! The statement moves the cell's head row on from where this process knows it, even if there is no event in the
+//! batch. If that is still where it is, then everything else this process knows of the log (heads, hashes, counters, versions) is true too and
 //! one round trip stores the whole batch. If it is not, another process wrote: nothing is stored, what was
 //! known is forgotten, and the batch is taken again under the head row's lock, where every command is checked
 //! against the database and those that conflict fail alone.

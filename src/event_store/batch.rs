@@ -41,10 +41,19 @@ struct TenantHead {
     hash: [u8; 32],
 }
 
+/// Where the cell's log ends.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    position: i64,
+    recorded_at: DateTime<Utc>,
+    /// How often it was moved, by batches without an event, too: those that only take numbers leave the position.
+    moves: i64,
+}
+
 /// What is known of the log, true as long as the cell's head is where this says it is.
 #[derive(Default)]
 pub(super) struct Known {
-    head: Option<(i64, DateTime<Utc>)>,
+    head: Option<Head>,
     tenants: HashMap<TenantId, TenantHead>,
     counters: HashMap<(TenantId, &'static str), i64>,
     versions: HashMap<StreamId, i64>,
@@ -57,11 +66,15 @@ impl Known {
 
     /// Where the head is; none if that is not known.
     pub(super) fn head(&self) -> Option<i64> {
-        self.head.map(|(position, _)| position)
+        self.head.map(|head| head.position)
     }
 
     pub(super) fn position(&self) -> i64 {
         self.head().unwrap_or(0)
+    }
+
+    fn moves(&self) -> i64 {
+        self.head.map_or(0, |head| head.moves)
     }
 }
 
@@ -210,7 +223,7 @@ pub(super) async fn write_locked(
     let mut transaction = connection.begin().await?;
     known.forget();
     let head = read_head(&mut transaction, cell, " for update").await?;
-    if let Some(position) = began_at.filter(|position| head.0 != *position)
+    if let Some(position) = began_at.filter(|position| head.position != *position)
         && begins_at(&mut transaction, jobs, position + 1).await?
     {
         return Ok(Outcome::StoredBefore);
@@ -258,7 +271,7 @@ async fn begins_at(connection: &mut PgConnection, jobs: &[Job], position: i64) -
 
 impl<'a> Batch<'a> {
     fn new(known: &'a Known, facts: Option<&'a Facts>, now: DateTime<Utc>) -> Self {
-        let (position, recorded_at) = known.head.unwrap_or((0, now));
+        let (position, recorded_at) = known.head.map_or((0, now), |head| (head.position, head.recorded_at));
         Self {
             known,
             facts,
@@ -523,7 +536,7 @@ impl<'a> Batch<'a> {
     /// What is known once the batch is stored.
     fn stored(self) -> Stored {
         Stored {
-            head: (self.position, self.now),
+            head: Head { position: self.position, recorded_at: self.now, moves: self.known.moves() + 1 },
             tenants: self.tenants,
             counters: self.counters,
             versions: self.versions,
@@ -535,7 +548,7 @@ impl<'a> Batch<'a> {
 
 /// What a stored batch adds to what is known.
 struct Stored {
-    head: (i64, DateTime<Utc>),
+    head: Head,
     tenants: HashMap<TenantId, TenantHead>,
     counters: HashMap<(TenantId, &'static str), i64>,
     versions: HashMap<StreamId, i64>,

@@ -1,6 +1,7 @@
 //! Many events at once: appended in order, each command whole or not at all, and nobody else turned away; taken by the
 //! read models each exactly once, however far behind they are and whoever gets in between.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use devhub::aggregates::ids::TenantId;
 use devhub::clock::{Clock, new_event_id};
 use devhub::event_store::reader::events_after;
 use devhub::event_store::{
-    self, Append, AppendError, Cell, Database, EventStore, IdempotencyClaim, NewEvent, Recorded, StreamId,
+    self, Append, AppendError, Cell, Database, EventStore, IdempotencyClaim, NewEvent, Recorded, StreamId, StreamWrite,
+    Target,
 };
 use devhub::projections::model::{Model, Versioned};
 use devhub::projections::{self, Projections, Projector, activity, leads};
+use proptest::prelude::*;
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -133,6 +136,98 @@ async fn reserved_numbers_are_never_given() {
     store.reserve_numbers(TENANT, "INT", 500).await.unwrap();
     let second = world.second_server().await;
     assert_eq!(second.app.store.numbers(TENANT, "INT", 1).await.unwrap(), 500);
+}
+
+#[tokio::test]
+async fn two_servers_that_take_turns_never_give_the_same_number() {
+    let world = World::start().await;
+    let other = world.second_server().await;
+    let (first, second) = (&world.app.store, &other.app.store);
+    // No event comes between: only the head tells the one that the other was there.
+    let given = [
+        second.numbers(TENANT, "INT", 1).await.unwrap(),
+        first.numbers(TENANT, "INT", 1).await.unwrap(),
+        second.numbers(TENANT, "INT", 1).await.unwrap(),
+        first.numbers(TENANT, "INT", 2).await.unwrap(),
+        second.numbers(TENANT, "INT", 1).await.unwrap(),
+    ];
+    assert_eq!(given, [0, 1, 2, 3, 5]);
+    first.reserve_numbers(TENANT, "INT", 100).await.unwrap();
+    assert_eq!(second.numbers(TENANT, "INT", 1).await.unwrap(), 100);
+}
+
+/// What one of several servers is asked.
+#[derive(Debug, Clone)]
+enum Asked {
+    /// So many numbers.
+    Numbers(u32),
+    /// That none so far above the last is given any more.
+    Reserve(u32),
+    /// A lead under the next number.
+    Next,
+    /// A lead under a name of its own, so far above the last.
+    Named(u32),
+}
+
+fn asked() -> impl Strategy<Value = (usize, u32, Asked)> {
+    let asked = prop_oneof![
+        3 => (1_u32..4).prop_map(Asked::Numbers),
+        1 => (0_u32..4).prop_map(Asked::Reserve),
+        2 => Just(Asked::Next),
+        1 => (1_u32..4).prop_map(Asked::Named),
+    ];
+    (0_usize..3, 7_u32..9, asked)
+}
+
+/// Every number is given once, and none that was reserved is given at all.
+async fn ask_in_turns(story: Vec<(usize, u32, Asked)>) {
+    let url = fresh_database("devhub", event_store::migrate).await;
+    let cell = Database::connect(&url).await.unwrap().cells().next().unwrap().clone();
+    let clock = Clock::system();
+    let stores: Vec<EventStore> = (0..3).map(|_| EventStore::open(&cell, clock.clone()).0).collect();
+    // The lowest that may still be given, of each tenant.
+    let mut free = HashMap::from([(7, 0), (8, 0)]);
+    for (server, business, asked) in &story {
+        let (store, tenant) = (&stores[*server], TenantId::Business(*business));
+        let free = free.get_mut(business).unwrap();
+        let told = || told::captured(clock.now(), "Grace");
+        let (given, next) = match asked {
+            Asked::Numbers(count) => {
+                let first = store.numbers(tenant, "LED", *count).await.unwrap();
+                (first, first + count)
+            }
+            Asked::Reserve(above) => {
+                store.reserve_numbers(tenant, "LED", *free + above).await.unwrap();
+                (*free, *free + above)
+            }
+            Asked::Next => {
+                let target = Target::Next { aggregate_type: "Lead", tenant, prefix: "LED" };
+                let writes = vec![StreamWrite { target, expected: 0, events: vec![told()] }];
+                let append = Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None };
+                let stream = store.append_all(vec![append]).await.remove(0).unwrap().streams.remove(0).0;
+                let number = stream.local.strip_prefix("LED-").unwrap().parse().unwrap();
+                (number, number + 1)
+            }
+            Asked::Named(above) => {
+                let number = *free + above;
+                let stream = StreamId::new("Lead", tenant, format_args!("LED-{number:03}"));
+                store.append_all(vec![one(stream, 0, told())]).await.remove(0).unwrap();
+                (number, number + 1)
+            }
+        };
+        assert!(given >= *free, "{given} was given or reserved before: {story:?}");
+        *free = next;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whichever server is asked for whatever, after whichever.
+    #[test]
+    fn a_number_is_never_given_twice(story in prop::collection::vec(asked(), 4..24)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(ask_in_turns(story));
+    }
 }
 
 /// A log with nobody who reads it yet.
