@@ -76,10 +76,11 @@ impl Projector {
     }
 }
 
-/// Whether the database refuses what is written: data that does not fit (class 22) or a rule that it breaks (23).
+/// Whether the database refuses what is written: data that does not fit (class 22), a rule that it breaks (23), or more of
+/// something than it can keep (54), such as a text too long for an index.
 pub(in crate::projections) fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 /// What a panic outside a fold said.
