@@ -110,14 +110,8 @@ impl App {
         }
         let (store, appender) = EventStore::open(&cell, clock.clone());
         let (stop, stopping) = watch::channel(false);
-        let (projections, projector) = Projector::start(
-            cell.projector.clone(),
-            Arc::clone(&cell.name),
-            clock.clone(),
-            projections::all(),
-            store.tail(),
-            stopping,
-        );
+        let (projections, projector) =
+            Projector::start(&cell, clock.clone(), projections::all(), store.tail(), stopping);
         let cursor_key = master.key_for(Purpose::Cursors)?;
         let access = Access::start(database.platform.clone(), clock.clone(), master, ISSUER, ISSUER).await?;
         let limiter = Limiter::new(limits);

@@ -87,7 +87,7 @@ pub(super) enum Outcome {
         /// The events, as whoever reads the log would find them.
         entries: Vec<Entry>,
     },
-    /// Nothing is stored: something can only be judged under the head row's lock.
+    /// Nothing is stored: something can only be judged under the head row's lock, or once more there.
     TakeTheLock,
     /// It was stored by an earlier try, and what that had to answer is lost.
     StoredBefore,
@@ -254,10 +254,16 @@ pub(super) async fn write_locked(
         };
         release.execute(&mut *transaction).await?;
     }
-    if !batch.execute(&mut transaction, cell).await? {
-        return Err(sqlx::Error::Protocol("the head row moved under its own lock".into()));
+    match batch.execute(&mut transaction, cell).await {
+        Ok(true) => transaction.commit().await?,
+        Ok(false) => return Err(sqlx::Error::Protocol("the head row moved under its own lock".into())),
+        // Not everything is written under this lock: answers to other requests take their keys without it.
+        Err(error) if is_unique_violation(&error) => {
+            transaction.rollback().await?;
+            return Ok(Outcome::TakeTheLock);
+        }
+        Err(error) => return Err(error),
     }
-    transaction.commit().await?;
     Ok(batch.stored().into_known(known))
 }
 

@@ -2,22 +2,22 @@
 //! read models each exactly once, however far behind they are and whoever gets in between.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use devhub::aggregates::claims::{ClaimChange, ClaimKind};
 use devhub::aggregates::ids::TenantId;
 use devhub::clock::{Clock, new_event_id};
 use devhub::event_store::reader::events_after;
 use devhub::event_store::{
-    self, Append, AppendError, Cell, Database, EventStore, IdempotencyClaim, NewEvent, Recorded, StreamId, StreamWrite,
-    Target,
+    self, Append, AppendError, Cell, Condition, Database, EventStore, IdempotencyClaim, NewEvent, Recorded, StreamId,
+    StreamWrite, Target,
 };
 use devhub::projections::model::{Model, Versioned};
 use devhub::projections::{self, Projections, Projector, activity, leads};
 use proptest::prelude::*;
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -96,6 +96,78 @@ async fn what_builds_on_a_refused_append_is_refused_too() {
     }
     let stored: Vec<_> = history(&world).await.into_iter().map(|event| (event.aggregate_id, event.sequence)).collect();
     assert!(stored.ends_with(&[(lead(0).aggregate_id(), 1), (lead(2).aggregate_id(), 1)]), "{stored:?}");
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_is_refused_alone() {
+    let world = World::start().await;
+    let appends = (0..100).map(|n| {
+        let event = captured(&world.clock, vec![]);
+        let event = match n {
+            // No text of PostgreSQL's has such a character, and no day of its is so early.
+            37 => NewEvent { payload: event.payload.replace("Grace", "\\u0000"), ..event },
+            61 => NewEvent { occurred_at: DateTime::<Utc>::MIN_UTC, ..event },
+            _ => event,
+        };
+        one(lead(n), 0, event)
+    });
+    let outcomes = world.app.store.append_all(appends.collect()).await;
+    for (n, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome.is_err(), [37, 61].contains(&n), "{n}: {outcome:?}");
+    }
+    let stored = history(&world).await.into_iter().map(|event| event.aggregate_id).collect::<Vec<_>>();
+    let expected: Vec<String> = (0..100).filter(|n| ![37, 61].contains(n)).map(|n| lead(n).aggregate_id()).collect();
+    assert!(stored.ends_with(&expected), "{stored:?}");
+    world.caught_up().await;
+}
+
+/// Waits until a session waits for what this transaction holds.
+async fn is_waited_for(pool: &PgPool, transaction: &mut PgConnection) {
+    let holder: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(transaction).await.unwrap();
+    let waits = "select exists (select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))";
+    while !sqlx::query_scalar::<_, bool>(waits).bind(holder).fetch_one(pool).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_meanwhile_costs_nobody_else_an_answer() {
+    let world = World::start().await;
+    let pool = PgPool::connect(&world.url).await.unwrap();
+    // A key that somebody is about to take without the lock of the log's head, and that lock.
+    let mut other = pool.begin().await.unwrap();
+    let insert = "insert into cell_000.idempotency_keys
+                      (tenant_id, actor, key, request_hash, position, correlation_id, created_at)
+                  values ('DEV-000', 'somebody', 'once', '', 0, '', now())";
+    sqlx::query(insert).execute(&mut *other).await.unwrap();
+    let mut lock = pool.begin().await.unwrap();
+    sqlx::query("select from cell_000.cell_head for update").execute(&mut *lock).await.unwrap();
+
+    let keyed = Append {
+        // Can only be judged under the lock.
+        conditions: vec![Condition { after: 0, event_types: &["LeadWon"] }],
+        idempotency: Some(IdempotencyClaim {
+            actor: "somebody".into(),
+            key: "once".into(),
+            request_hash: [0; 32],
+            correlation_id: new_event_id(world.clock.now()),
+        }),
+        ..one(lead(1), 0, captured(&world.clock, vec![]))
+    };
+    let appends = vec![
+        one(lead(0), 0, captured(&world.clock, vec![])),
+        keyed,
+        one(lead(2), 0, captured(&world.clock, vec![])),
+        one(lead(3), 0, captured(&world.clock, vec![])),
+    ];
+    let store = world.app.store.clone();
+    let appending = tokio::spawn(async move { store.append_all(appends).await });
+    is_waited_for(&pool, &mut lock).await;
+    lock.commit().await.unwrap();
+    // It has seen that the key is free, and waits for who is about to take it.
+    is_waited_for(&pool, &mut other).await;
+    other.commit().await.unwrap();
+    let outcomes = appending.await.unwrap();
+    assert!(matches!(outcomes[1], Err(AppendError::KeyUsed)), "{outcomes:?}");
+    assert!([0, 2, 3].iter().all(|n| outcomes[*n].is_ok()), "{outcomes:?}");
 }
 
 #[tokio::test]
@@ -262,8 +334,7 @@ impl Log {
     }
 
     fn projector(&self, models: Vec<Box<dyn Model>>) -> (Projections, JoinHandle<()>) {
-        let (pool, name) = (self.cell.projector.clone(), Arc::clone(&self.cell.name));
-        Projector::start(pool, name, self.clock.clone(), models, self.store.tail(), self.stopping.clone())
+        Projector::start(&self.cell, self.clock.clone(), models, self.store.tail(), self.stopping.clone())
     }
 
     /// That every event has counted once.

@@ -139,9 +139,8 @@ impl Log {
 
     fn project(&self, models: Vec<Box<dyn Model>>) -> Running {
         let (stop, stopping) = watch::channel(false);
-        let (pool, name) = (self.cell.projector.clone(), Arc::clone(&self.cell.name));
         let tail = self.store.tail();
-        let (projections, task) = Projector::start(pool, name, self.clock.clone(), models, tail, stopping);
+        let (projections, task) = Projector::start(&self.cell, self.clock.clone(), models, tail, stopping);
         Running { projections, task, stop }
     }
 
@@ -150,8 +149,7 @@ impl Log {
         let database = Database::connect(&self.url).await.unwrap();
         let cell = database.cells().next().unwrap().clone();
         let (stop, stopping) = watch::channel(false);
-        let (projections, task) =
-            Projector::start(cell.projector, cell.name, self.clock.clone(), models, self.store.tail(), stopping);
+        let (projections, task) = Projector::start(&cell, self.clock.clone(), models, self.store.tail(), stopping);
         Running { projections, task, stop }
     }
 
