@@ -13,6 +13,7 @@ pub mod appender;
 mod batch;
 pub(crate) mod canonical;
 mod cell;
+pub mod chain;
 pub mod directory;
 pub mod envelope;
 pub mod hash;
