@@ -287,14 +287,14 @@ pub async fn migrate(url: &str) -> Result<(), MigrateError> {
         return Err(MigrateError::TooOld(format!("{}.{}", version / 10_000, version % 10_000)));
     }
     sqlx::query("select pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
-    let done = migrate_locked(&mut connection).await;
+    let done = migrate_locked(&mut connection, version).await;
     sqlx::query("select pg_advisory_unlock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
     connection.close().await?;
     done
 }
 
-async fn migrate_locked(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    ensure_roles(connection).await?;
+async fn migrate_locked(connection: &mut PgConnection, version: i32) -> Result<(), MigrateError> {
+    ensure_roles(connection, version).await?;
     open_schema(connection, "platform", "devhub_platform, devhub_appender").await?;
     sqlx::migrate!("migrations/platform").set_locking(false).run(&mut *connection).await?;
     open_schema(connection, FIRST_CELL, &ROLES.join(", ")).await?;
@@ -325,7 +325,7 @@ async fn open_schema(connection: &mut PgConnection, schema: &str, roles: &str) -
 }
 
 /// Roles belong to the whole server: another database of it may be making them at this moment.
-async fn ensure_roles(connection: &mut PgConnection) -> Result<(), MigrateError> {
+async fn ensure_roles(connection: &mut PgConnection, version: i32) -> Result<(), MigrateError> {
     let mut refused = Vec::new();
     for role in ROLES {
         let known: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
@@ -346,12 +346,15 @@ async fn ensure_roles(connection: &mut PgConnection) -> Result<(), MigrateError>
     if !refused.is_empty() {
         return Err(MigrateError::Roles { missing: refused.join(", ") });
     }
+    // Since PostgreSQL 16, whoever makes a role is a member that may give it to others and not take it on.
+    let needed = if version >= 160_000 { "set" } else { "member" };
     for role in ROLES {
-        let member: bool = sqlx::query_scalar("select pg_has_role(current_user, $1, 'member')")
+        let takes_on: bool = sqlx::query_scalar("select pg_has_role(current_user, $1, $2)")
             .bind(role)
+            .bind(needed)
             .fetch_one(&mut *connection)
             .await?;
-        if !member {
+        if !takes_on {
             sqlx::query(&format!("grant {role} to current_user")).execute(&mut *connection).await?;
         }
     }
