@@ -375,7 +375,8 @@ impl<'a> Batch<'a> {
                         || self.released.contains(&entry)
                         || self.holds(write.target.name().as_deref(), &entry)
                         || !self.facts.is_some_and(|facts| facts.claimed.contains_key(&entry));
-                    if self.taken.contains(&entry) || !free {
+                    let reserved = is_reserved(&write.target, kind, key);
+                    if self.taken.contains(&entry) || reserved || !free {
                         return Err(Refused::With(AppendError::Claimed { kind: kind.as_str(), key: key.to_owned() }));
                     }
                 }
@@ -587,6 +588,15 @@ fn claim_changes(append: &Append) -> impl Iterator<Item = (&StreamWrite, &ClaimC
         .writes
         .iter()
         .flat_map(|write| write.events.iter().flat_map(|event| &event.claims).map(move |change| (write, change)))
+}
+
+/// Whether this may be taken by another record only.
+pub(super) fn is_reserved(target: &Target, kind: ClaimKind, key: &str) -> bool {
+    let named = match target {
+        Target::Named(stream) => Some(stream.local.as_str()),
+        Target::Next { .. } => None,
+    };
+    kind.reserved_for(key).is_some_and(|id| named != Some(id.to_string().as_str()))
 }
 
 /// A login is unique on the platform, everything else within its tenant.
