@@ -20,7 +20,6 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::history::history;
@@ -159,14 +158,7 @@ async fn round(cluster: &PrivateCluster, number: usize, events: usize) -> Round 
     checkpoint(&mut admin).await;
     let (stop, stopping) = watch::channel(false);
     let watch = Watch::start(server);
-    let (projections, projector) = Projector::start(
-        cell.projector.clone(),
-        Arc::clone(&cell.name),
-        clock,
-        projections::all(),
-        store.tail(),
-        stopping,
-    );
+    let (projections, projector) = Projector::start(&cell, clock, projections::all(), store.tail(), stopping);
     projections.reached(events as i64, PATIENCE).await.unwrap();
     let project = watch.stop(events);
 

@@ -2,6 +2,7 @@
 //! be worked out again from the log.
 
 use super::customer::CustomerEvent;
+use super::ids::InvoiceId;
 use super::invoice::InvoiceEvent;
 use super::lead::LeadEvent;
 use super::project::ProjectEvent;
@@ -25,6 +26,16 @@ impl ClaimKind {
         match self {
             Self::Login => "login",
             Self::InvoiceNumber => "invoice_number",
+        }
+    }
+
+    /// The id of the only record that may take this, whether there is one or not: an invoice without a number of its own
+    /// shows its id.
+    #[must_use]
+    pub fn reserved_for(self, key: &str) -> Option<InvoiceId> {
+        match self {
+            Self::Login => None,
+            Self::InvoiceNumber => key.parse().ok(),
         }
     }
 }

@@ -192,7 +192,7 @@ impl From<AppendError> for Problem {
                 Self::conflict("email_taken", "This e-mail address already belongs to an account.")
             }
             AppendError::Claimed { kind: "invoice_number", key } => {
-                Self::conflict("invoice_number_taken", format!("There is already an invoice with the number {key}."))
+                Self::conflict("invoice_number_taken", format!("The number {key} is another invoice's."))
             }
             AppendError::Claimed { kind, key } => Self::conflict(format!("{kind}_taken"), format!("{key} is taken.")),
             AppendError::KeyUsed => Self::conflict("key_in_use", "This Idempotency-Key is in use."),

@@ -5,6 +5,7 @@ mod data;
 mod doctor;
 mod legacy;
 mod load;
+mod log;
 mod openapi;
 mod projections;
 mod samples;
@@ -82,6 +83,11 @@ enum Command {
         #[command(subcommand)]
         command: projections::ProjectionsCommand,
     },
+    /// Look after the log.
+    Log {
+        #[command(subcommand)]
+        command: log::LogCommand,
+    },
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -97,6 +103,7 @@ pub async fn run() -> ExitCode {
         Command::Legacy { command } => legacy::run(&data, command).await,
         Command::Load(settings) => load::run(settings).await,
         Command::Projections { command } => projections::run(&data, command).await,
+        Command::Log { command } => log::run(&data, command).await,
         Command::Openapi => openapi::run(),
     };
     match done {

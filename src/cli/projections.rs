@@ -73,7 +73,7 @@ pub(super) enum ProjectionsCommand {
 pub(super) struct Output {
     /// How to write what came of it.
     #[arg(long, default_value = "text")]
-    format: LogFormat,
+    pub(super) format: LogFormat,
 }
 
 pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) -> anyhow::Result<ExitCode> {
@@ -126,7 +126,7 @@ async fn status(data: &Data, settings: &DataSettings, name: &str, output: &Outpu
     Ok(ExitCode::SUCCESS)
 }
 
-fn grid(header: &[&str]) -> Grid {
+pub(super) fn grid(header: &[&str]) -> Grid {
     let mut grid = Grid::new();
     grid.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     grid
@@ -161,7 +161,7 @@ fn grid_of(all: &[Overview]) -> Grid {
 }
 
 /// A bar with rate and time left, on standard error; nothing where a program reads.
-fn bar(format: LogFormat) -> ProgressBar {
+pub(super) fn bar(format: LogFormat) -> ProgressBar {
     match format {
         LogFormat::Json => ProgressBar::hidden(),
         LogFormat::Text => {
@@ -172,7 +172,7 @@ fn bar(format: LogFormat) -> ProgressBar {
     }
 }
 
-fn show_progress(bar: &ProgressBar, what: String, position: i64, target: i64) {
+pub(super) fn show_progress(bar: &ProgressBar, what: String, position: i64, target: i64) {
     bar.set_length(u64::try_from(target).unwrap_or(0));
     bar.set_position(u64::try_from(position).unwrap_or(0));
     bar.set_message(what);

@@ -4,11 +4,12 @@
 //! commands ─► bounded queue ─► fair over tenants ─► batch ─► one statement ─► answers, new head
 //! ```
 //!
-//! The statement advances the cell's head row from the position that this process knows. If that is still the
-//! head, then everything else this process knows of the log (heads, hashes, counters, versions) is true too and
+//! The statement moves the cell's head row on from where this process knows it, even if there is no event in the
+//! batch. If that is still where it is, then everything else this process knows of the log (heads, hashes, counters, versions) is true too and
 //! one round trip stores the whole batch. If it is not, another process wrote: nothing is stored, what was
 //! known is forgotten, and the batch is taken again under the head row's lock, where every command is checked
-//! against the database and those that conflict fail alone.
+//! against the database and those that conflict fail alone. If the database refuses what is to be stored, the batch is
+//! halved until the command is found that it refuses, and the others are stored.
 //!
 //! When the read models of this process fall behind, batches wait a few milliseconds for them: more commands share
 //! one, and what is read does not become older and older.
@@ -24,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::append::{Append, AppendError, Appended};
 use super::batch::{Known, Outcome, write_at_once, write_locked};
-use super::cell::is_lost;
+use super::cell::{Cell, in_time, is_lost, is_refusal};
 use super::tail::{Tail, TailWriter};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
@@ -118,12 +119,13 @@ pub struct Appender {
 impl Appender {
     /// Starts the task that writes the cell's log. It ends when every handle is gone and the queue is empty.
     #[must_use]
-    pub fn start(pool: PgPool, cell: Arc<str>, clock: Clock) -> (Self, tokio::task::JoinHandle<()>) {
+    pub fn start(cell: &Cell, clock: Clock) -> (Self, tokio::task::JoinHandle<()>) {
+        let Cell { name, patience, appender: pool, .. } = cell.clone();
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (written, tail) = Tail::new();
         // Ends with the writer, which holds the other end of the channel.
         tokio::spawn(announce(pool.clone(), written.subscribe()));
-        let writer = Writer { pool, connection: None, cell, clock, known: Known::default(), written };
+        let writer = Writer { pool, patience, connection: None, cell: name, clock, known: Known::default(), written };
         let task = tokio::spawn(writer.run(jobs));
         (Self { queue, bulk: Arc::new(Semaphore::new(BULK)), tail }, task)
     }
@@ -228,6 +230,8 @@ async fn announce(pool: PgPool, mut head: watch::Receiver<i64>) {
 
 struct Writer {
     pool: PgPool,
+    /// How long it waits for the database to take a batch.
+    patience: Duration,
     /// The one that it writes on, as long as that works: whatever the server keeps for a session is warm there.
     connection: Option<PoolConnection<Postgres>>,
     cell: Arc<str>,
@@ -266,16 +270,26 @@ impl Writer {
             metrics::histogram!("appender_batch_commands").record(batch.len() as f64);
             company = batch.len() > 1;
             in_bulk = batch.iter().any(Job::in_bulk);
-            self.write(batch).await;
+            // What cannot be stored together is stored in parts, one after the other.
+            let mut parts = vec![batch];
+            while let Some(part) = parts.pop() {
+                if let Some((first, second)) = self.write(part).await {
+                    parts.extend([second, first]);
+                }
+            }
         }
     }
 
-    /// Writes a batch and answers each command in it.
+    /// Writes a batch and answers each command in it; or nothing is stored or answered, because the database refuses what one
+    /// of them would store, and both halves are to be written on their own.
     ///
     /// If the connection is lost, the batch may have been stored without our hearing of it. Its statement moves the head
     /// from where it was, or does nothing: what comes next in the log shows whether it did, and once the head has moved, what
     /// may still be under way comes to nothing. So the batch is taken again, and its commands fail only if it was stored.
-    async fn write(&mut self, mut jobs: Vec<Job>) {
+    ///
+    /// A database that does not answer is a connection that is lost, too. Its session may live on somewhere and store the
+    /// batch later: by then the head has moved, or we wait for its lock and see what it did.
+    async fn write(&mut self, mut jobs: Vec<Job>) -> Option<(Vec<Job>, Vec<Job>)> {
         let mut locked = false;
         let mut lost: Option<Lost> = None;
         let mut attempts = 0;
@@ -289,7 +303,7 @@ impl Writer {
                         let _ = job.answer.send(answer);
                     }
                     self.written.push(entries, self.known.position());
-                    return;
+                    return None;
                 }
                 Ok(Outcome::TakeTheLock) => {
                     metrics::counter!("appender_locked_batches_total").increment(1);
@@ -314,6 +328,13 @@ impl Writer {
                     // The others that the pool keeps are lost, too, and a server that starts refuses at first.
                     tokio::time::sleep(RECONNECT_EVERY).await;
                 }
+                // If an earlier try were under way still, it would be all of it.
+                Err(error) if is_refusal(&error) && jobs.len() > 1 && lost.is_none() => {
+                    self.known.forget();
+                    tracing::debug!(%error, commands = jobs.len(), "a batch is taken in parts: {error}");
+                    let second = jobs.split_off(jobs.len() / 2);
+                    return Some((jobs, second));
+                }
                 Err(error) => {
                     self.known.forget();
                     tracing::error!(%error, commands = jobs.len(), "the event store did not take a batch: {error}");
@@ -321,7 +342,8 @@ impl Writer {
                         sqlx::Error::PoolTimedOut if began_at.is_none() => AppendError::Unreachable,
                         error => AppendError::from(error),
                     };
-                    return refuse(jobs, &error);
+                    refuse(jobs, &error);
+                    return None;
                 }
             }
         }
@@ -331,6 +353,7 @@ impl Writer {
             None => AppendError::Overloaded,
         };
         refuse(jobs, &error);
+        None
     }
 
     /// Tries once. After a failure the connection is not used again.
@@ -342,12 +365,18 @@ impl Writer {
     ) -> sqlx::Result<Outcome> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.pool.acquire().await?,
+            None => {
+                let mut connection = self.pool.acquire().await?;
+                // The pool would wait for an answer before it takes one back that broke.
+                connection.close_on_drop();
+                connection
+            }
         };
+        let (cell, known) = (&self.cell, &mut self.known);
         let outcome = if locked {
-            write_locked(&mut connection, &self.cell, &mut self.known, (jobs, began_at), now).await?
+            in_time(self.patience, write_locked(&mut connection, cell, known, (jobs, began_at), now)).await?
         } else {
-            write_at_once(&mut connection, &self.cell, &mut self.known, jobs, now).await?
+            in_time(self.patience, write_at_once(&mut connection, cell, known, jobs, now)).await?
         };
         self.connection = Some(connection);
         Ok(outcome)

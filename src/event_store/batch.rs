@@ -41,10 +41,19 @@ struct TenantHead {
     hash: [u8; 32],
 }
 
+/// Where the cell's log ends.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    position: i64,
+    recorded_at: DateTime<Utc>,
+    /// How often it was moved, by batches without an event, too: those that only take numbers leave the position.
+    moves: i64,
+}
+
 /// What is known of the log, true as long as the cell's head is where this says it is.
 #[derive(Default)]
 pub(super) struct Known {
-    head: Option<(i64, DateTime<Utc>)>,
+    head: Option<Head>,
     tenants: HashMap<TenantId, TenantHead>,
     counters: HashMap<(TenantId, &'static str), i64>,
     versions: HashMap<StreamId, i64>,
@@ -57,11 +66,15 @@ impl Known {
 
     /// Where the head is; none if that is not known.
     pub(super) fn head(&self) -> Option<i64> {
-        self.head.map(|(position, _)| position)
+        self.head.map(|head| head.position)
     }
 
     pub(super) fn position(&self) -> i64 {
         self.head().unwrap_or(0)
+    }
+
+    fn moves(&self) -> i64 {
+        self.head.map_or(0, |head| head.moves)
     }
 }
 
@@ -74,7 +87,7 @@ pub(super) enum Outcome {
         /// The events, as whoever reads the log would find them.
         entries: Vec<Entry>,
     },
-    /// Nothing is stored: something can only be judged under the head row's lock.
+    /// Nothing is stored: something can only be judged under the head row's lock, or once more there.
     TakeTheLock,
     /// It was stored by an earlier try, and what that had to answer is lost.
     StoredBefore,
@@ -210,7 +223,7 @@ pub(super) async fn write_locked(
     let mut transaction = connection.begin().await?;
     known.forget();
     let head = read_head(&mut transaction, cell, " for update").await?;
-    if let Some(position) = began_at.filter(|position| head.0 != *position)
+    if let Some(position) = began_at.filter(|position| head.position != *position)
         && begins_at(&mut transaction, jobs, position + 1).await?
     {
         return Ok(Outcome::StoredBefore);
@@ -241,10 +254,16 @@ pub(super) async fn write_locked(
         };
         release.execute(&mut *transaction).await?;
     }
-    if !batch.execute(&mut transaction, cell).await? {
-        return Err(sqlx::Error::Protocol("the head row moved under its own lock".into()));
+    match batch.execute(&mut transaction, cell).await {
+        Ok(true) => transaction.commit().await?,
+        Ok(false) => return Err(sqlx::Error::Protocol("the head row moved under its own lock".into())),
+        // Not everything is written under this lock: answers to other requests take their keys without it.
+        Err(error) if is_unique_violation(&error) => {
+            transaction.rollback().await?;
+            return Ok(Outcome::TakeTheLock);
+        }
+        Err(error) => return Err(error),
     }
-    transaction.commit().await?;
     Ok(batch.stored().into_known(known))
 }
 
@@ -258,7 +277,7 @@ async fn begins_at(connection: &mut PgConnection, jobs: &[Job], position: i64) -
 
 impl<'a> Batch<'a> {
     fn new(known: &'a Known, facts: Option<&'a Facts>, now: DateTime<Utc>) -> Self {
-        let (position, recorded_at) = known.head.unwrap_or((0, now));
+        let (position, recorded_at) = known.head.map_or((0, now), |head| (head.position, head.recorded_at));
         Self {
             known,
             facts,
@@ -356,7 +375,8 @@ impl<'a> Batch<'a> {
                         || self.released.contains(&entry)
                         || self.holds(write.target.name().as_deref(), &entry)
                         || !self.facts.is_some_and(|facts| facts.claimed.contains_key(&entry));
-                    if self.taken.contains(&entry) || !free {
+                    let reserved = is_reserved(&write.target, kind, key);
+                    if self.taken.contains(&entry) || reserved || !free {
                         return Err(Refused::With(AppendError::Claimed { kind: kind.as_str(), key: key.to_owned() }));
                     }
                 }
@@ -523,7 +543,7 @@ impl<'a> Batch<'a> {
     /// What is known once the batch is stored.
     fn stored(self) -> Stored {
         Stored {
-            head: (self.position, self.now),
+            head: Head { position: self.position, recorded_at: self.now, moves: self.known.moves() + 1 },
             tenants: self.tenants,
             counters: self.counters,
             versions: self.versions,
@@ -535,7 +555,7 @@ impl<'a> Batch<'a> {
 
 /// What a stored batch adds to what is known.
 struct Stored {
-    head: (i64, DateTime<Utc>),
+    head: Head,
     tenants: HashMap<TenantId, TenantHead>,
     counters: HashMap<(TenantId, &'static str), i64>,
     versions: HashMap<StreamId, i64>,
@@ -568,6 +588,15 @@ fn claim_changes(append: &Append) -> impl Iterator<Item = (&StreamWrite, &ClaimC
         .writes
         .iter()
         .flat_map(|write| write.events.iter().flat_map(|event| &event.claims).map(move |change| (write, change)))
+}
+
+/// Whether this may be taken by another record only.
+pub(super) fn is_reserved(target: &Target, kind: ClaimKind, key: &str) -> bool {
+    let named = match target {
+        Target::Named(stream) => Some(stream.local.as_str()),
+        Target::Next { .. } => None,
+    };
+    kind.reserved_for(key).is_some_and(|id| named != Some(id.to_string().as_str()))
 }
 
 /// A login is unique on the platform, everything else within its tenant.

@@ -33,6 +33,14 @@ const ROLES: [&str; 6] =
 const MIGRATION_LOCK: i64 = 0x6465_7668_7562;
 /// A statement of a request that takes longer than this is ended by the database.
 const STATEMENT_TIMEOUT: &str = "30s";
+/// A database that has not answered by then never will: it would have ended the statement before.
+const PATIENCE: Duration = Duration::from_secs(35);
+/// The same of one that is only asked whether it is there.
+const PING: Duration = Duration::from_secs(2);
+/// A server ends what it did for a program that has vanished without a word, and gives back the locks: after 15 seconds it
+/// asks three times, every five seconds. It does so over TCP; a socket of the machine itself tells at once.
+const KEEPALIVES: [(&str, &str); 3] =
+    [("tcp_keepalives_idle", "15"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
 
 /// What the connections of the account itself are called.
 const OWNER: &str = "devhub_owner";
@@ -81,6 +89,28 @@ pub fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the database refuses what is written, and always will: data that does not fit (class 22 of PostgreSQL's codes), a
+/// rule that it breaks (23), or more of something than it can keep (54), such as a text too long for an index.
+pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+}
+
+/// What comes of some work with the database. What takes longer than `patience` counts as a connection that was lost: a
+/// database that vanishes without closing it, with its machine or the network between, is never heard of again.
+///
+/// # Errors
+/// The work's, or that it took too long, for which [`is_lost`] holds.
+pub(crate) async fn in_time<T, E: From<sqlx::Error>>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(patience, work).await.unwrap_or_else(|_| {
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the database has not answered");
+        Err(sqlx::Error::Io(error).into())
+    })
+}
+
 /// The database could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
@@ -109,6 +139,8 @@ pub enum MigrateError {
 pub struct Cell {
     /// The schema, `cell_000`.
     pub name: Arc<str>,
+    /// How long whoever writes events or read models waits for the database: a little longer than that gives a statement.
+    pub patience: Duration,
     /// Reads one tenant's rows.
     pub request: PgPool,
     /// Reads every tenant's rows.
@@ -171,6 +203,7 @@ impl Database {
                     ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
                     ("timezone", "UTC"),
                 ])
+                .options(KEEPALIVES)
                 .options(settings.iter().copied());
             // What is done at leisure takes its time, and a long read waits for whoever takes it in.
             let options = match "off".parse() {
@@ -186,7 +219,7 @@ impl Database {
                 .before_acquire(|connection, kept| {
                     Box::pin(async move {
                         if kept.idle_for > IDLE {
-                            connection.ping().await?;
+                            in_time(PING, connection.ping()).await?;
                         }
                         Ok(true)
                     })
@@ -198,6 +231,7 @@ impl Database {
             platform: platform.clone(),
             cell: Cell {
                 name,
+                patience: PATIENCE,
                 request: pool("devhub_request", 10, &BY_TENANT),
                 founder: pool("devhub_founder", 4, &[("jit", "off")]),
                 appender: pool("devhub_appender", 4, &BY_KEY),
@@ -253,14 +287,14 @@ pub async fn migrate(url: &str) -> Result<(), MigrateError> {
         return Err(MigrateError::TooOld(format!("{}.{}", version / 10_000, version % 10_000)));
     }
     sqlx::query("select pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
-    let done = migrate_locked(&mut connection).await;
+    let done = migrate_locked(&mut connection, version).await;
     sqlx::query("select pg_advisory_unlock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
     connection.close().await?;
     done
 }
 
-async fn migrate_locked(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    ensure_roles(connection).await?;
+async fn migrate_locked(connection: &mut PgConnection, version: i32) -> Result<(), MigrateError> {
+    ensure_roles(connection, version).await?;
     open_schema(connection, "platform", "devhub_platform, devhub_appender").await?;
     sqlx::migrate!("migrations/platform").set_locking(false).run(&mut *connection).await?;
     open_schema(connection, FIRST_CELL, &ROLES.join(", ")).await?;
@@ -291,7 +325,7 @@ async fn open_schema(connection: &mut PgConnection, schema: &str, roles: &str) -
 }
 
 /// Roles belong to the whole server: another database of it may be making them at this moment.
-async fn ensure_roles(connection: &mut PgConnection) -> Result<(), MigrateError> {
+async fn ensure_roles(connection: &mut PgConnection, version: i32) -> Result<(), MigrateError> {
     let mut refused = Vec::new();
     for role in ROLES {
         let known: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
@@ -312,12 +346,15 @@ async fn ensure_roles(connection: &mut PgConnection) -> Result<(), MigrateError>
     if !refused.is_empty() {
         return Err(MigrateError::Roles { missing: refused.join(", ") });
     }
+    // Since PostgreSQL 16, whoever makes a role is a member that may give it to others and not take it on.
+    let needed = if version >= 160_000 { "set" } else { "member" };
     for role in ROLES {
-        let member: bool = sqlx::query_scalar("select pg_has_role(current_user, $1, 'member')")
+        let takes_on: bool = sqlx::query_scalar("select pg_has_role(current_user, $1, $2)")
             .bind(role)
+            .bind(needed)
             .fetch_one(&mut *connection)
             .await?;
-        if !member {
+        if !takes_on {
             sqlx::query(&format!("grant {role} to current_user")).execute(&mut *connection).await?;
         }
     }

@@ -13,6 +13,7 @@ pub mod appender;
 mod batch;
 pub(crate) mod canonical;
 mod cell;
+pub mod chain;
 pub mod directory;
 pub mod envelope;
 pub mod hash;
@@ -25,7 +26,7 @@ pub mod tail;
 pub mod upcast;
 pub mod work;
 
-pub(crate) use cell::BY_KEY;
+pub(crate) use cell::{BY_KEY, in_time, is_refusal};
 
 pub use append::{Append, AppendError, Appended, Condition, IdempotencyClaim, NewEvent, StreamWrite};
 pub use cell::{Cell, Database, MigrateError, is_lost, migrate};
@@ -56,7 +57,7 @@ impl EventStore {
     /// Opens the log of a cell and starts its appender, which ends once every handle is gone.
     #[must_use]
     pub fn open(cell: &Cell, clock: Clock) -> (Self, JoinHandle<()>) {
-        let (appender, task) = Appender::start(cell.appender.clone(), cell.name.clone(), clock.clone());
+        let (appender, task) = Appender::start(cell, clock.clone());
         (Self { streams: Streams::new(cell.appender.clone()), appender, clock }, task)
     }
 

@@ -267,6 +267,26 @@ pub async fn events_after(db: impl PgExecutor<'_>, position: i64, limit: i64) ->
         .await
 }
 
+/// Up to `limit` events of one tenant after a position of its own history, in its order.
+///
+/// # Errors
+/// The database's, or an event that cannot be read.
+pub async fn events_of(
+    db: impl PgExecutor<'_>,
+    tenant: TenantId,
+    tenant_position: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Recorded>> {
+    sqlx::query_as(&format!(
+        "select {COLUMNS} from events where tenant_id = $1 and tenant_position > $2 order by tenant_position limit $3"
+    ))
+    .bind(tenant.to_string())
+    .bind(tenant_position)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
 /// The position in a tenant's history of its last event up to `position` of the cell's log; 0 if there is none.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::append::{Append, AppendError, Appended, Condition, Guard, IdempotencyClaim, NewEvent, StreamWrite};
 use super::appender::Appender;
+use super::batch::is_reserved;
 use super::canonical;
 use super::envelope::Context;
 use super::scope::TenantScope;
@@ -290,6 +291,9 @@ impl Work {
             };
             for change in staged.write.events.iter().flat_map(|event| &event.claims) {
                 if let ClaimChange::Take { kind, key } = change {
+                    if is_reserved(&staged.write.target, *kind, key) {
+                        return Err(AppendError::Claimed { kind: kind.as_str(), key: key.clone() });
+                    }
                     self.streams.free(self.scope.tenant(), *kind, key, &holder).await?;
                 }
             }

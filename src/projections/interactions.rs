@@ -92,9 +92,11 @@ impl Projection for Interactions {
             return Affected::Nothing;
         }
         match unread.kind() {
-            "InteractionLogged" | "InteractionScheduled" | "InteractionCompleted" | "InteractionCancelled" => {
-                Affected::called::<InteractionId>(unread.member("id").as_ref())
-            }
+            "InteractionLogged"
+            | "InteractionScheduled"
+            | "InteractionCompleted"
+            | "InteractionCancelled"
+            | "InteractionReopened" => Affected::called::<InteractionId>(unread.member("id").as_ref()),
             "HistoryCarriedOver" | "Absorbed" => {
                 Affected::each::<InteractionId>(unread.member("interactions").as_ref())
             }

@@ -21,7 +21,7 @@ use crate::aggregates::values::{InvoiceStatus, Patch};
 row! {
     /// An invoice.
     pub struct InvoiceRow in "invoices", "invoice_versions" {
-        /// The number on it: the one that was given, else its id.
+        /// The number on it: the one that was given, else its id, which no other may be given.
         pub number: String,
         /// Who owes it.
         pub customer_id: String,

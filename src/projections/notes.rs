@@ -63,7 +63,9 @@ impl Projection for Notes {
             return Affected::Nothing;
         }
         match unread.kind() {
-            "NoteAdded" | "NoteEdited" | "NoteRemoved" => Affected::called::<NoteId>(unread.member("id").as_ref()),
+            "NoteAdded" | "NoteEdited" | "NoteRemoved" | "NoteRestored" => {
+                Affected::called::<NoteId>(unread.member("id").as_ref())
+            }
             "Absorbed" => Affected::each::<NoteId>(unread.member("notes").as_ref()),
             _ if unread.is_of_known_type() => Affected::Nothing,
             _ => Affected::Unknown,

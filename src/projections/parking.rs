@@ -10,9 +10,9 @@ use sqlx::{Acquire, PgPool};
 use super::fact::Told;
 use super::model::{FoldError, Key, Model, Parked, Poison};
 use super::progress::by_tenant;
-use super::runner::is_refusal;
 use super::statement::Statement;
 use crate::aggregates::ids::TenantId;
+use crate::event_store::is_refusal;
 use crate::event_store::reader::entries_at;
 
 /// Which of a projection's parked entities are meant; all, where nothing is said.

@@ -24,6 +24,9 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
     /// If one is not what it should be.
     fn in_order(row: &PgRow, first: usize) -> sqlx::Result<Self>;
 
+    /// Makes each of the read model's own columns a value that PostgreSQL can keep.
+    fn fit(&mut self);
+
     /// Adds the read model's own columns of these rows.
     ///
     /// # Errors
@@ -161,6 +164,10 @@ macro_rules! row {
                 Ok(Self {
                     $($field: sqlx::Row::try_get_unchecked(row, places.next().unwrap_or_default())?,)*
                 })
+            }
+
+            fn fit(&mut self) {
+                $($crate::projections::statement::Field::fit(&mut self.$field);)*
             }
 
             fn add_columns(

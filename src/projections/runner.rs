@@ -11,7 +11,7 @@
 //! | what goes wrong | what is done |
 //! |---|---|
 //! | a fold refuses an event | its entity is parked with what follows of it; the rest goes on |
-//! | many are refused at once, or one that no entity can be parked for | that projection stops; the others go on |
+//! | many are refused at once, of several tenants, or one that no entity can be parked for | that projection stops; the others go on |
 //! | the database refuses a batch | it is halved until the event is found, which is then refused |
 //! | the database fails | everybody tries again |
 //!
@@ -42,7 +42,6 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub(super) use refusal::is_refusal;
 use refusal::panicked;
 use surroundings::{listen, random};
 use turns::last_of_each;
@@ -58,6 +57,7 @@ use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::reader::{Entry, entries_between, entries_of};
 use crate::event_store::tail::Tail;
+use crate::event_store::{Cell, in_time, is_refusal};
 
 /// Events folded and written at once.
 const BATCH: i64 = 1_000;
@@ -147,6 +147,8 @@ enum Round {
 /// Feeds the read models of one cell.
 pub struct Projector {
     pool: PgPool,
+    /// How long it waits for the database.
+    patience: Duration,
     /// Those that it works over, the one for the first statement last, as long as they work: whatever the server keeps
     /// for a session is warm there.
     connections: Vec<PoolConnection<Postgres>>,
@@ -187,21 +189,22 @@ impl Projector {
     /// Starts the projector of a cell. It ends when `stop` says so.
     #[must_use]
     pub fn start(
-        pool: PgPool,
-        cell: Arc<str>,
+        cell: &Cell,
         clock: Clock,
         models: Vec<Box<dyn Model>>,
         tail: Tail,
         stop: watch::Receiver<bool>,
     ) -> (Projections, JoinHandle<()>) {
+        let Cell { name, patience, projector: pool, .. } = cell.clone();
         let (progress, watched) = watch::channel(Progress::default());
         let known = Arc::new(Known::default());
         let (announcing, announced) = watch::channel(0);
         let listener = tokio::spawn(listen(pool.clone(), announcing));
         let projector = Self {
             pool,
+            patience,
             connections: Vec::new(),
-            cell,
+            cell: name,
             clock,
             models,
             owner: Uuid::from_u128(u128::from_be_bytes(random())),
@@ -247,10 +250,12 @@ impl Projector {
                     self.report(None);
                     POLL
                 }
-                Err(RoundError::Stopped { member, reason }) => match self.stopped(&member, &reason).await {
-                    Ok(()) => continue,
-                    Err(error) => self.failed(&error.into()),
-                },
+                Err(RoundError::Stopped { member, reason }) => {
+                    match in_time(self.patience, self.stopped(&member, &reason)).await {
+                        Ok(()) => continue,
+                        Err(error) => self.failed(&error.into()),
+                    }
+                }
                 Err(error) => self.failed(&error),
             };
             tokio::select! {
@@ -262,11 +267,12 @@ impl Projector {
             self.since = Instant::now();
         }
         if self.leased_until.is_some() {
-            let _ = sqlx::query("update projector_lease set lease_until = '-infinity' where cell = $1 and owner = $2")
-                .bind(&*self.cell)
-                .bind(self.owner)
-                .execute(&self.pool)
-                .await;
+            let release =
+                sqlx::query("update projector_lease set lease_until = '-infinity' where cell = $1 and owner = $2")
+                    .bind(&*self.cell)
+                    .bind(self.owner)
+                    .execute(&self.pool);
+            let _ = in_time(self.patience, release).await;
         }
     }
 
@@ -333,7 +339,8 @@ impl Projector {
     /// One batch: made ready, unless it is already, and written. The next one is made ready meanwhile as soon as enough has
     /// come for it.
     async fn round(&mut self) -> Result<Round, RoundError> {
-        let (statements, mut step) = match self.next_batch().await? {
+        let patience = self.patience;
+        let (statements, mut step) = match in_time(patience, self.next_batch()).await? {
             Prepared::Batch(batch) => *batch,
             Prepared::Again => return Ok(Round::More),
             Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
@@ -341,7 +348,7 @@ impl Projector {
         let mut writing = pin!(self.begin_to_write(statements).await?);
         let (next, written) = tokio::select! {
             biased;
-            () = self.enough_after(&step) => (self.prepare_after(&step).await, writing.await),
+            () = self.enough_after(&step) => (in_time(patience, self.prepare_after(&step)).await, writing.await),
             written = &mut writing => (Ok(None), written),
         };
         // If a part is written and another is not, then those of the one are ahead of those of the other: all is looked up
@@ -363,7 +370,7 @@ impl Projector {
         self.made(&step);
         self.known.written.add(std::mem::take(&mut step.rows));
         if step.parks {
-            self.look_at_parked().await?;
+            in_time(patience, self.look_at_parked()).await?;
         }
         match next {
             Ok(next) => self.next = next,
@@ -388,9 +395,10 @@ impl Projector {
         for statement in statements {
             ready.push((statement, self.own_connection().await?));
         }
+        let patience = self.patience;
         let write = |(statement, mut connection): (Statement, PoolConnection<Postgres>)| {
             tokio::spawn(async move {
-                let written = write(&mut connection, statement).await;
+                let written = in_time(patience, write(&mut connection, statement)).await;
                 (written, connection)
             })
         };
@@ -424,8 +432,10 @@ impl Projector {
         if let Some(batch) = self.next.take() {
             let step = &batch.1;
             let (&Line::Main { to, .. }, true) = (&step.line, step.full) else { return Ok(Prepared::Batch(batch)) };
-            let mut connection = self.pool.acquire().await?;
-            if self.crowding(&mut connection, &step.tenants, to).await?.is_empty() {
+            let mut connection = self.own_connection().await?;
+            let crowding = self.crowding(&mut connection, &step.tenants, to).await?;
+            self.connections.push(connection);
+            if crowding.is_empty() {
                 return Ok(Prepared::Batch(batch));
             }
             self.forget_rows();
@@ -442,12 +452,15 @@ impl Projector {
         prepared
     }
 
-    /// The next connection to work over; it is put back once it has worked.
+    /// The next connection to work over; it is put back once it has worked. One over which something failed is closed: the
+    /// pool would wait for an answer before it takes it back.
     async fn own_connection(&mut self) -> sqlx::Result<PoolConnection<Postgres>> {
-        match self.connections.pop() {
-            Some(connection) => Ok(connection),
-            None => self.pool.acquire().await,
+        if let Some(connection) = self.connections.pop() {
+            return Ok(connection);
         }
+        let mut connection = self.pool.acquire().await?;
+        connection.close_on_drop();
+        Ok(connection)
     }
 
     /// Takes the lease if it has to, looks where everybody stands, and makes the batch ready of whoever's turn it is.
@@ -517,21 +530,34 @@ impl Projector {
         if !step.everybody || !but_for.is_empty() || self.careful.is_some() {
             return Ok(None);
         }
-        let mut connection = self.pool.acquire().await?;
-        if !self.hold_lease(&mut connection).await? {
+        let mut connection = self.own_connection().await?;
+        let prepared = self.prepare_after_over(&mut connection, step, *from).await;
+        if prepared.is_ok() {
+            self.connections.push(connection);
+        }
+        prepared
+    }
+
+    async fn prepare_after_over(
+        &mut self,
+        connection: &mut PgConnection,
+        step: &Step,
+        from: i64,
+    ) -> Result<Option<Box<(Statements, Step)>>, RoundError> {
+        if !self.hold_lease(connection).await? {
             return Ok(None);
         }
-        let (entries, most) = match self.tail.take_after(*from, usize::try_from(BATCH).unwrap_or_default()) {
+        let (entries, most) = match self.tail.take_after(from, usize::try_from(BATCH).unwrap_or_default()) {
             Some(entries) => (entries, BATCH),
-            None => (entries_between(&mut *connection, (*from, i64::MAX), &[], FAR_BEHIND).await?, FAR_BEHIND),
+            None => (entries_between(&mut *connection, (from, i64::MAX), &[], FAR_BEHIND).await?, FAR_BEHIND),
         };
         let Some(to) = entries.last().map(|entry| entry.recorded.position) else { return Ok(None) };
         let full = (entries.len() as u64) >= most.unsigned_abs();
-        if full && !self.crowding(&mut connection, &last_of_each(&entries), to).await?.is_empty() {
+        if full && !self.crowding(connection, &last_of_each(&entries), to).await?.is_empty() {
             return Ok(None);
         }
-        let line = Line::Main { from: *from, to, but_for: Vec::new() };
-        match self.fold(&mut connection, step.members.clone(), line, entries, full, None).await? {
+        let line = Line::Main { from, to, but_for: Vec::new() };
+        match self.fold(connection, step.members.clone(), line, entries, full, None).await? {
             Prepared::Batch(batch) => Ok(Some(batch)),
             Prepared::Idle | Prepared::Elsewhere | Prepared::Again => Ok(None),
         }

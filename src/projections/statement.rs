@@ -6,7 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use sqlx::error::BoxDynError;
@@ -130,6 +130,10 @@ pub trait Field: 'static {
     /// The value as an element of an array.
     fn bound(&self) -> Self::Bound<'_>;
 
+    /// Makes the value one that PostgreSQL can keep: what lies before the earliest day it knows becomes that day. The log
+    /// keeps what was said. Most types have no values beyond PostgreSQL's.
+    fn fit(&mut self) {}
+
     /// Adds the value to a row that is copied.
     ///
     /// # Errors
@@ -137,8 +141,16 @@ pub trait Field: 'static {
     fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError>;
 }
 
+/// The earliest day that PostgreSQL knows, 24 November 4714 BC; the last of chrono's years, 262142, is none too many for it.
+const EARLIEST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(-4713, 11, 24) {
+    Some(day) => day,
+    None => NaiveDate::MAX,
+};
+/// How that begins: its earliest moment.
+const EARLIEST: DateTime<Utc> = EARLIEST_DAY.and_time(NaiveTime::MIN).and_utc();
+
 macro_rules! copied {
-    ($($type:ty),* $(,)?) => {
+    ($($type:ty $(=> $earliest:ident)?),* $(,)?) => {
         $(
             impl Field for $type {
                 type Bound<'v> = Self;
@@ -146,6 +158,10 @@ macro_rules! copied {
                 fn bound(&self) -> Self {
                     *self
                 }
+
+                $(fn fit(&mut self) {
+                    *self = $earliest.max(*self);
+                })?
 
                 fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
                     rows.field(self)
@@ -159,6 +175,10 @@ macro_rules! copied {
                     *self
                 }
 
+                $(fn fit(&mut self) {
+                    *self = self.map(|value| $earliest.max(value));
+                })?
+
                 fn copy(&self, rows: &mut CopiedRows) -> Result<(), BoxDynError> {
                     rows.field(self)
                 }
@@ -167,7 +187,7 @@ macro_rules! copied {
     };
 }
 
-copied!(bool, i16, i32, i64, Decimal, NaiveDate, DateTime<Utc>);
+copied!(bool, i16, i32, i64, Decimal, NaiveDate => EARLIEST_DAY, DateTime<Utc> => EARLIEST);
 
 macro_rules! borrowed {
     ($($type:ty as $bound:ty),* $(,)?) => {

@@ -16,6 +16,7 @@ use super::parking::set_aside;
 use super::row::{COMMON_COLUMNS, Row, Stored};
 use super::statement::{Columns, Statement};
 use super::written::Written;
+use crate::aggregates::ids::TenantId;
 use crate::event_store::Recorded;
 
 /// Rows that a projection remembers before it forgets those that it has not touched for as long: it need not read
@@ -23,6 +24,8 @@ use crate::event_store::Recorded;
 const REMEMBERED: usize = 4_000;
 /// More entities than this parked by [`NEARBY`] events of the log are no bad events, but a bad fold.
 const MANY: usize = 50;
+/// As many of one tenant's count at most: what a single business has brought about stops nobody else.
+const MANY_OF_ONE: usize = 10;
 /// The stretch of the log in which they are counted, however it was cut into batches.
 const NEARBY: u64 = 1_000;
 
@@ -176,11 +179,11 @@ impl<P: Projection> Versioned<P> {
             Err(reason) => {
                 let position = recorded.position;
                 parked.insert(key.clone(), position);
-                let near = parked.values().filter(|at| position.abs_diff(**at) < NEARBY).count();
+                let (near, tenants) = near(parked, position);
                 if near > MANY {
                     return Err(FoldError::Stopped(format!(
-                        "{near} entities are refused within {NEARBY} events, which looks like a mistake in the program; \
-                         the last is {}:{} at {position} ({}): {reason}",
+                        "more than {MANY} entities of {tenants} tenants are refused within {NEARBY} events, which looks like a \
+                         mistake in the program; the last is {}:{} at {position} ({}): {reason}",
                         key.0, key.1, recorded.event_type
                     )));
                 }
@@ -222,7 +225,9 @@ impl<P: Projection> Versioned<P> {
     /// so that its version is always the aggregate's.
     fn next(before: Option<&Stored<P::Row>>, key: &Key, fact: &Fact) -> Result<Option<Stored<P::Row>>, Poison> {
         let recorded = &fact.recorded;
-        let Some(row) = P::fold(before.map(|stored| stored.row.clone()), &key.1, fact)? else { return Ok(None) };
+        let Some(mut row) = P::fold(before.map(|stored| stored.row.clone()), &key.1, fact)? else { return Ok(None) };
+        // Before it is compared with anything: what is read back later is this.
+        row.fit();
         if recorded.local_id() != key.1 && before.is_some_and(|before| before.row == row) {
             return Ok(None);
         }
@@ -242,6 +247,17 @@ impl<P: Projection> Versioned<P> {
             row,
         }))
     }
+}
+
+/// How many entities are parked for events near this position, of one tenant no more than count; and of how many tenants.
+fn near(parked: &HashMap<Key, i64>, position: i64) -> (usize, usize) {
+    let mut tenants: HashMap<TenantId, usize> = HashMap::new();
+    for ((tenant, _), at) in parked {
+        if position.abs_diff(*at) < NEARBY {
+            *tenants.entry(*tenant).or_default() += 1;
+        }
+    }
+    (tenants.values().map(|entities| MANY_OF_ONE.min(*entities)).sum(), tenants.len())
 }
 
 /// What an event means, fact by fact.

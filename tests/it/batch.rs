@@ -375,6 +375,36 @@ async fn a_dry_run_says_what_each_operation_would_do_and_does_nothing() {
 }
 
 #[tokio::test]
+async fn no_invoice_is_given_the_number_that_another_shows_without_one() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    acme.post("/api/customers", json!({"company": "Initech"})).await.created();
+    let draft = |number: Value| {
+        let amount = json!({"amount": "7", "currency": "USD"});
+        json!({"customer_id": "CUS-000", "amount": amount, "number": number})
+    };
+    acme.post("/api/invoices", draft(Value::Null)).await.created();
+    // INV-000 is there, INV-001 will be.
+    for number in ["INV-000", "INV-001", "INV-1000"] {
+        let refused = acme.post("/api/invoices", draft(json!(number))).await;
+        assert_eq!(refused.problem(409, "conflict")["rule"], "invoice_number_taken");
+    }
+    acme.post("/api/invoices", draft(json!("2026-1"))).await.created();
+    let refused = acme.patch("/api/invoices/INV-001", json!({"number": "INV-002"})).await;
+    assert_eq!(refused.problem(409, "conflict")["rule"], "invoice_number_taken");
+    // What it shows without one, it may be told; and what only looks alike is a number like any other.
+    acme.patch("/api/invoices/INV-000", json!({"number": "INV-000"})).await.ok();
+    for number in ["INV-7", "INV-0007", "INV-2026-1"] {
+        acme.post("/api/invoices", draft(json!(number))).await.created();
+    }
+    let page = acme.get("/api/invoices").await.ok();
+    let mut numbers: Vec<&str> =
+        page["data"].as_array().unwrap().iter().map(|row| row["number"].as_str().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, ["2026-1", "INV-000", "INV-0007", "INV-2026-1", "INV-7"]);
+}
+
+#[tokio::test]
 async fn every_write_of_a_noun_is_an_operation_of_its_batch() {
     let world = World::start().await;
     let document = world.nobody().get("/api/openapi.json").await.ok();

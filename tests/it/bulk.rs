@@ -1,20 +1,23 @@
 //! Many events at once: appended in order, each command whole or not at all, and nobody else turned away; taken by the
 //! read models each exactly once, however far behind they are and whoever gets in between.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use devhub::aggregates::claims::{ClaimChange, ClaimKind};
 use devhub::aggregates::ids::TenantId;
 use devhub::clock::{Clock, new_event_id};
 use devhub::event_store::reader::events_after;
 use devhub::event_store::{
-    self, Append, AppendError, Cell, Database, EventStore, IdempotencyClaim, NewEvent, Recorded, StreamId,
+    self, Append, AppendError, Cell, Condition, Database, EventStore, IdempotencyClaim, NewEvent, Recorded, StreamId,
+    StreamWrite, Target,
 };
 use devhub::projections::model::{Model, Versioned};
 use devhub::projections::{self, Projections, Projector, activity, leads};
+use proptest::prelude::*;
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -96,6 +99,78 @@ async fn what_builds_on_a_refused_append_is_refused_too() {
 }
 
 #[tokio::test]
+async fn what_the_database_refuses_is_refused_alone() {
+    let world = World::start().await;
+    let appends = (0..100).map(|n| {
+        let event = captured(&world.clock, vec![]);
+        let event = match n {
+            // No text of PostgreSQL's has such a character, and no day of its is so early.
+            37 => NewEvent { payload: event.payload.replace("Grace", "\\u0000"), ..event },
+            61 => NewEvent { occurred_at: DateTime::<Utc>::MIN_UTC, ..event },
+            _ => event,
+        };
+        one(lead(n), 0, event)
+    });
+    let outcomes = world.app.store.append_all(appends.collect()).await;
+    for (n, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome.is_err(), [37, 61].contains(&n), "{n}: {outcome:?}");
+    }
+    let stored = history(&world).await.into_iter().map(|event| event.aggregate_id).collect::<Vec<_>>();
+    let expected: Vec<String> = (0..100).filter(|n| ![37, 61].contains(n)).map(|n| lead(n).aggregate_id()).collect();
+    assert!(stored.ends_with(&expected), "{stored:?}");
+    world.caught_up().await;
+}
+
+/// Waits until a session waits for what this transaction holds.
+async fn is_waited_for(pool: &PgPool, transaction: &mut PgConnection) {
+    let holder: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(transaction).await.unwrap();
+    let waits = "select exists (select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))";
+    while !sqlx::query_scalar::<_, bool>(waits).bind(holder).fetch_one(pool).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_meanwhile_costs_nobody_else_an_answer() {
+    let world = World::start().await;
+    let pool = PgPool::connect(&world.url).await.unwrap();
+    // A key that somebody is about to take without the lock of the log's head, and that lock.
+    let mut other = pool.begin().await.unwrap();
+    let insert = "insert into cell_000.idempotency_keys
+                      (tenant_id, actor, key, request_hash, position, correlation_id, created_at)
+                  values ('DEV-000', 'somebody', 'once', '', 0, '', now())";
+    sqlx::query(insert).execute(&mut *other).await.unwrap();
+    let mut lock = pool.begin().await.unwrap();
+    sqlx::query("select from cell_000.cell_head for update").execute(&mut *lock).await.unwrap();
+
+    let keyed = Append {
+        // Can only be judged under the lock.
+        conditions: vec![Condition { after: 0, event_types: &["LeadWon"] }],
+        idempotency: Some(IdempotencyClaim {
+            actor: "somebody".into(),
+            key: "once".into(),
+            request_hash: [0; 32],
+            correlation_id: new_event_id(world.clock.now()),
+        }),
+        ..one(lead(1), 0, captured(&world.clock, vec![]))
+    };
+    let appends = vec![
+        one(lead(0), 0, captured(&world.clock, vec![])),
+        keyed,
+        one(lead(2), 0, captured(&world.clock, vec![])),
+        one(lead(3), 0, captured(&world.clock, vec![])),
+    ];
+    let store = world.app.store.clone();
+    let appending = tokio::spawn(async move { store.append_all(appends).await });
+    is_waited_for(&pool, &mut lock).await;
+    lock.commit().await.unwrap();
+    // It has seen that the key is free, and waits for who is about to take it.
+    is_waited_for(&pool, &mut other).await;
+    other.commit().await.unwrap();
+    let outcomes = appending.await.unwrap();
+    assert!(matches!(outcomes[1], Err(AppendError::KeyUsed)), "{outcomes:?}");
+    assert!([0, 2, 3].iter().all(|n| outcomes[*n].is_ok()), "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn an_import_that_is_repeated_under_its_keys_has_no_second_effect() {
     let world = World::start().await;
     let appends = || -> Vec<Append> {
@@ -135,6 +210,98 @@ async fn reserved_numbers_are_never_given() {
     assert_eq!(second.app.store.numbers(TENANT, "INT", 1).await.unwrap(), 500);
 }
 
+#[tokio::test]
+async fn two_servers_that_take_turns_never_give_the_same_number() {
+    let world = World::start().await;
+    let other = world.second_server().await;
+    let (first, second) = (&world.app.store, &other.app.store);
+    // No event comes between: only the head tells the one that the other was there.
+    let given = [
+        second.numbers(TENANT, "INT", 1).await.unwrap(),
+        first.numbers(TENANT, "INT", 1).await.unwrap(),
+        second.numbers(TENANT, "INT", 1).await.unwrap(),
+        first.numbers(TENANT, "INT", 2).await.unwrap(),
+        second.numbers(TENANT, "INT", 1).await.unwrap(),
+    ];
+    assert_eq!(given, [0, 1, 2, 3, 5]);
+    first.reserve_numbers(TENANT, "INT", 100).await.unwrap();
+    assert_eq!(second.numbers(TENANT, "INT", 1).await.unwrap(), 100);
+}
+
+/// What one of several servers is asked.
+#[derive(Debug, Clone)]
+enum Asked {
+    /// So many numbers.
+    Numbers(u32),
+    /// That none so far above the last is given any more.
+    Reserve(u32),
+    /// A lead under the next number.
+    Next,
+    /// A lead under a name of its own, so far above the last.
+    Named(u32),
+}
+
+fn asked() -> impl Strategy<Value = (usize, u32, Asked)> {
+    let asked = prop_oneof![
+        3 => (1_u32..4).prop_map(Asked::Numbers),
+        1 => (0_u32..4).prop_map(Asked::Reserve),
+        2 => Just(Asked::Next),
+        1 => (1_u32..4).prop_map(Asked::Named),
+    ];
+    (0_usize..3, 7_u32..9, asked)
+}
+
+/// Every number is given once, and none that was reserved is given at all.
+async fn ask_in_turns(story: Vec<(usize, u32, Asked)>) {
+    let url = fresh_database("devhub", event_store::migrate).await;
+    let cell = Database::connect(&url).await.unwrap().cells().next().unwrap().clone();
+    let clock = Clock::system();
+    let stores: Vec<EventStore> = (0..3).map(|_| EventStore::open(&cell, clock.clone()).0).collect();
+    // The lowest that may still be given, of each tenant.
+    let mut free = HashMap::from([(7, 0), (8, 0)]);
+    for (server, business, asked) in &story {
+        let (store, tenant) = (&stores[*server], TenantId::Business(*business));
+        let free = free.get_mut(business).unwrap();
+        let told = || told::captured(clock.now(), "Grace");
+        let (given, next) = match asked {
+            Asked::Numbers(count) => {
+                let first = store.numbers(tenant, "LED", *count).await.unwrap();
+                (first, first + count)
+            }
+            Asked::Reserve(above) => {
+                store.reserve_numbers(tenant, "LED", *free + above).await.unwrap();
+                (*free, *free + above)
+            }
+            Asked::Next => {
+                let target = Target::Next { aggregate_type: "Lead", tenant, prefix: "LED" };
+                let writes = vec![StreamWrite { target, expected: 0, events: vec![told()] }];
+                let append = Append { tenant, writes, guards: vec![], conditions: vec![], idempotency: None };
+                let stream = store.append_all(vec![append]).await.remove(0).unwrap().streams.remove(0).0;
+                let number = stream.local.strip_prefix("LED-").unwrap().parse().unwrap();
+                (number, number + 1)
+            }
+            Asked::Named(above) => {
+                let number = *free + above;
+                let stream = StreamId::new("Lead", tenant, format_args!("LED-{number:03}"));
+                store.append_all(vec![one(stream, 0, told())]).await.remove(0).unwrap();
+                (number, number + 1)
+            }
+        };
+        assert!(given >= *free, "{given} was given or reserved before: {story:?}");
+        *free = next;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whichever server is asked for whatever, after whichever.
+    #[test]
+    fn a_number_is_never_given_twice(story in prop::collection::vec(asked(), 4..24)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(ask_in_turns(story));
+    }
+}
+
 /// A log with nobody who reads it yet.
 struct Log {
     pool: PgPool,
@@ -167,8 +334,7 @@ impl Log {
     }
 
     fn projector(&self, models: Vec<Box<dyn Model>>) -> (Projections, JoinHandle<()>) {
-        let (pool, name) = (self.cell.projector.clone(), Arc::clone(&self.cell.name));
-        Projector::start(pool, name, self.clock.clone(), models, self.store.tail(), self.stopping.clone())
+        Projector::start(&self.cell, self.clock.clone(), models, self.store.tail(), self.stopping.clone())
     }
 
     /// That every event has counted once.

@@ -1,12 +1,16 @@
 //! The log: dense, chained, readable by stock postgres-es, and beyond the reach of whoever may not see or change it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use cqrs_es::persist::{PersistedEventRepository, PersistedEventStore};
 use cqrs_es::{AggregateContext, EventStore as _};
+use devhub::access::secrets::MasterKey;
 use devhub::aggregates::ids::TenantId;
 use devhub::aggregates::lead::Lead;
+use devhub::api::App;
+use devhub::api::limits::RateLimits;
 use devhub::clock::Clock;
 use devhub::event_store::hash::{GENESIS, Link};
 use devhub::event_store::reader::{Entry, entries_between, events_after};
@@ -16,7 +20,7 @@ use serde_json::{Value, json};
 use serde_json_canonicalizer::to_vec as canonical;
 use sqlx::PgPool;
 
-use crate::cluster::fresh_database;
+use crate::cluster::{fresh_database, scratch};
 use crate::told;
 use crate::world::World;
 
@@ -250,4 +254,67 @@ async fn two_servers_take_turns_on_one_customer_and_each_decides_on_what_the_oth
     let events: Vec<_> = log(&world).await.into_iter().filter(|event| event.local_id() == customer).collect();
     assert_eq!(events.len(), 1 + 3 * 12);
     assert!(events.iter().zip(1..).all(|(event, sequence)| event.sequence == sequence));
+}
+
+/// Runs `devhub log verify` on a world's database: its exit code and what it printed.
+fn verify(world: &World, state: &Path, arguments: &[&str]) -> (i32, String) {
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
+        .args(["log", "verify"])
+        .args(arguments)
+        .env("DATABASE_URL", &world.url)
+        .env("DEVHUB_STATE_DIR", state)
+        .output()
+        .unwrap();
+    (ended.status.code().unwrap(), String::from_utf8(ended.stdout).unwrap())
+}
+
+#[tokio::test]
+async fn a_log_that_is_whole_is_told_from_one_that_was_changed_or_cut_off() {
+    let world = World::start().await;
+    let (acme, other) = (world.business("ACME").await, world.business("Other").await);
+    for name in ["Ada", "Grace", "Edsger"] {
+        acme.post("/api/leads", json!({"name": name})).await.created();
+        other.post("/api/leads", json!({"name": name})).await.created();
+    }
+    let state = scratch("log-verify");
+    let (code, told) = verify(&world, &state, &[]);
+    assert!(code == 0 && told.starts_with("The log is whole: "), "{told}");
+    let (ours, theirs) = (acme.tenant.clone().unwrap(), other.tenant.clone().unwrap());
+    let found = |arguments: &[&str]| {
+        let (code, told) = verify(&world, &state, &[&["--format", "json"], arguments].concat());
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(code == 0, told["faults"] == 0, "{told}");
+        told["found"].as_array().unwrap().clone()
+    };
+    assert_eq!(found(&["--tenant", &ours]), Vec::<Value>::new());
+
+    // Somebody who may do anything changes an event.
+    let pool = PgPool::connect(&world.url).await.unwrap();
+    let change = "update cell_000.events set payload = jsonb_set(payload, '{Captured,name,personal}', '\"Alan\"')
+                  where payload->'Captured'->'name'->>'personal' = 'Grace' and tenant_id = $1 returning position";
+    let changed: i64 = sqlx::query_scalar(change).bind(&ours).fetch_one(&pool).await.unwrap();
+    let expected = json!([{"position": changed, "tenant_id": ours,
+        "what": "its hash does not follow from what it says and the hash before it"}]);
+    assert_eq!(json!(found(&[])), expected);
+    assert_eq!(json!(found(&["--tenant", &ours])), expected);
+    assert_eq!(found(&["--tenant", &theirs]), Vec::<Value>::new());
+
+    // And takes one out of the middle, and the last.
+    for position in [changed - 2, *world.app.store.head().borrow()] {
+        sqlx::query("delete from cell_000.events where position = $1").bind(position).execute(&pool).await.unwrap();
+    }
+    let places: Vec<Value> = found(&["--tenant", &ours]).iter().map(|fault| fault["position"].clone()).collect();
+    let last = *world.app.store.head().borrow() - 1;
+    // The end first; then the place in the history and the hash of what follows the gap, and the event that was changed.
+    assert_eq!(places, [json!(last), json!(changed), json!(changed)]);
+    let all = found(&[]);
+    assert_eq!(all[0]["what"], format!("the log ends here, and its head says {}", last + 1));
+    assert!(all.iter().any(|fault| fault["what"] == format!("the position before it is {}", changed - 3)), "{all:?}");
+
+    // No server starts on that.
+    let database = Database::connect(&world.url).await.unwrap();
+    let clock = Clock::system();
+    let started = App::start(database, clock, MasterKey::generate().unwrap(), RateLimits::default()).await;
+    let refused = started.err().unwrap().to_string();
+    assert!(refused.contains(&format!("ends at position {last}, and its head says {}", last + 1)), "{refused}");
 }

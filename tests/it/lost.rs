@@ -4,19 +4,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::http::Method;
 use devhub::access::secrets::MasterKey;
+use devhub::aggregates::ids::TenantId;
 use devhub::api::limits::RateLimits;
 use devhub::clock::Clock;
-use devhub::event_store;
+use devhub::event_store::{self, Append, AppendError, Appended, Cell, Database, EventStore, StreamWrite, Target};
 use devhub::postgres::{Installation, Options, PrivateCluster};
+use devhub::projections::{self, Projector};
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, PgConnection};
-use tokio::sync::Notify;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::cluster;
+use crate::cluster::{self, fresh_database};
+use crate::told;
 use crate::world::{Answer, Client, World};
 
 /// Closes every connection of these kinds; how many there were.
@@ -165,6 +172,167 @@ async fn what_was_stored_without_our_hearing_of_it_is_not_stored_again() {
     assert_eq!(stored.len(), acknowledged + 2, "{stored:?}");
     assert!(stored.values().all(|times| *times == 1), "{stored:?}");
     cluster.stop().await.unwrap();
+}
+
+/// A network between the program and the database that can fall silent without closing anything.
+struct Network {
+    /// The database's address through it.
+    url: String,
+    silence: watch::Sender<Silence>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// What does not come through, of the connections before this one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Silence {
+    before: usize,
+    /// Only what the database answers.
+    of_answers: bool,
+}
+
+impl Network {
+    async fn to(database: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (base, settings) = database.split_once('?').unwrap_or((database, ""));
+        let kept = settings.split('&').filter(|setting| !setting.starts_with("host=") && !setting.starts_with("port="));
+        let url = format!("{base}?{}&host=127.0.0.1&port={port}", kept.collect::<Vec<_>>().join("&"));
+        let (silence, silent) = watch::channel(Silence::default());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let options: PgConnectOptions = database.parse().unwrap();
+        let accepted = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((program, _)) = listener.accept().await {
+                let number = accepted.fetch_add(1, Ordering::SeqCst);
+                let (asks, hears) = program.into_split();
+                match options.get_socket() {
+                    Some(folder) => {
+                        let socket = folder.join(format!(".s.PGSQL.{}", options.get_port()));
+                        let (answers, hears_of) = UnixStream::connect(socket).await.unwrap().into_split();
+                        tokio::spawn(pass(asks, hears_of, silent.clone(), number, false));
+                        tokio::spawn(pass(answers, hears, silent.clone(), number, true));
+                    }
+                    None => {
+                        let server = (options.get_host(), options.get_port());
+                        let (answers, hears_of) = TcpStream::connect(server).await.unwrap().into_split();
+                        tokio::spawn(pass(asks, hears_of, silent.clone(), number, false));
+                        tokio::spawn(pass(answers, hears, silent.clone(), number, true));
+                    }
+                }
+            }
+        });
+        Self { url, silence, connections }
+    }
+
+    /// Nothing comes through any more over the connections that there are; later ones work.
+    fn fall_silent(&self, of_answers: bool) {
+        let before = self.connections.load(Ordering::SeqCst);
+        self.silence.send(Silence { before, of_answers }).unwrap();
+    }
+
+    /// What was on its way arrives after all.
+    fn speak_again(&self) {
+        self.silence.send(Silence::default()).unwrap();
+    }
+}
+
+/// Passes on what comes, as soon as it may.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut silence: watch::Receiver<Silence>,
+    number: usize,
+    answers: bool,
+) {
+    let mut bytes = vec![0; 65_536];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let comes_through = |silence: &Silence| number >= silence.before || (silence.of_answers && !answers);
+        if silence.wait_for(comes_through).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A program whose connections to the database go through a network that can fall silent, with little patience.
+struct Remote {
+    network: Network,
+    cell: Cell,
+    store: EventStore,
+    pool: PgPool,
+}
+
+impl Remote {
+    async fn new() -> Self {
+        let url = fresh_database("devhub", event_store::migrate).await;
+        let network = Network::to(&url).await;
+        let database = Database::connect(&network.url).await.unwrap();
+        let cell = Cell { patience: Duration::from_secs(2), ..database.cells().next().unwrap().clone() };
+        let (store, _) = EventStore::open(&cell, Clock::system());
+        Self { network, cell, store, pool: PgPool::connect(&url).await.unwrap() }
+    }
+
+    async fn capture(&self, name: &str) -> Result<Appended, AppendError> {
+        let target = Target::Next { aggregate_type: "Lead", tenant: TenantId::Legacy, prefix: "LED" };
+        let events = vec![told::captured(Clock::system().now(), name)];
+        let writes = vec![StreamWrite { target, expected: 0, events }];
+        let append = Append { tenant: TenantId::Legacy, writes, guards: vec![], conditions: vec![], idempotency: None };
+        self.store.append_all(vec![append]).await.remove(0)
+    }
+
+    /// The names of the leads in the log, in order.
+    async fn stored(&self) -> Vec<String> {
+        let names = "select payload->'Captured'->'name'->>'personal' from cell_000.events order by position";
+        sqlx::query_scalar(names).fetch_all(&self.pool).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_when_the_network_falls_silent_is_stored_once() {
+    let remote = Remote::new().await;
+    remote.capture("Before").await.unwrap();
+    let writers =
+        "select pid from pg_stat_activity where datname = current_database() and query like '%update cell_head%'
+                   and pid <> pg_backend_pid()";
+    let writers: Vec<i32> = sqlx::query_scalar(writers).fetch_all(&remote.pool).await.unwrap();
+    remote.network.fall_silent(false);
+    // The batch is sent and does not arrive; it is taken again over another connection.
+    remote.capture("Meanwhile").await.unwrap();
+    // What was on its way comes too late, and the session that it came to ends.
+    remote.network.speak_again();
+    let left = "select count(*) from pg_stat_activity where pid = any($1)";
+    while sqlx::query_scalar::<_, i64>(left).bind(&writers).fetch_one(&remote.pool).await.unwrap() > 0 {}
+    remote.capture("Afterwards").await.unwrap();
+    assert_eq!(remote.stored().await, ["Before", "Meanwhile", "Afterwards"]);
+}
+
+#[tokio::test]
+async fn what_was_stored_by_a_database_that_fell_silent_is_not_stored_again() {
+    let remote = Remote::new().await;
+    remote.capture("Before").await.unwrap();
+    remote.network.fall_silent(true);
+    let unheard = remote.capture("Unheard").await;
+    assert!(matches!(unheard, Err(AppendError::Store(_))), "{unheard:?}");
+    assert_eq!(remote.stored().await, ["Before", "Unheard"]);
+    remote.capture("Afterwards").await.unwrap();
+    assert_eq!(remote.stored().await, ["Before", "Unheard", "Afterwards"]);
+}
+
+#[tokio::test]
+async fn the_read_models_go_on_when_the_network_has_fallen_silent() {
+    let remote = Remote::new().await;
+    let (_stop, stopping) = watch::channel(false);
+    let models = projections::all();
+    let (projections, _) = Projector::start(&remote.cell, Clock::system(), models, remote.store.tail(), stopping);
+    let before = remote.capture("Before").await.unwrap().position;
+    projections.reached(before, Duration::from_secs(60)).await.unwrap();
+    for of_answers in [false, true] {
+        remote.network.fall_silent(of_answers);
+        let _ = remote.capture("Meanwhile").await;
+        let after = remote.capture("Afterwards").await.unwrap().position;
+        projections.reached(after, Duration::from_secs(60)).await.unwrap();
+    }
+    let leads: i64 = sqlx::query_scalar("select count(*) from cell_000.leads").fetch_one(&remote.pool).await.unwrap();
+    assert_eq!(leads, i64::try_from(remote.stored().await.len()).unwrap());
 }
 
 /// Captures the lead of this number under a key of its own.

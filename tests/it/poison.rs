@@ -6,6 +6,7 @@ use devhub::event_store::StreamId;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
+use crate::rebuild::{rebuild, verify};
 use crate::told;
 use crate::world::{Client, World};
 
@@ -197,6 +198,47 @@ async fn a_row_that_the_database_refuses_is_found_among_many_and_set_aside() {
     let kept = whole(&pool, "leads", "lead_versions").await;
     assert_eq!(kept.0.len(), 300);
     assert_eq!(folded_anew(&world, "leads", "lead_versions").await, kept);
+}
+
+#[tokio::test]
+async fn days_that_the_database_does_not_know_hold_up_nobody() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let other = world.business("Other").await;
+    acme.post("/api/leads", json!({"name": "Grace"})).await.created();
+    let tenant = tenant_of(&acme);
+    // As they may stand in the log from before such days were refused.
+    let too_early = json!({"InteractionScheduled": {"id": "INT-000", "type": "call", "subject": {"personal": "Moon"},
+        "priority": "medium", "billable": false, "follow_up_date": "-9999-01-01", "scheduled_at": "-99999-01-01T00:00:00Z"}});
+    store(&world, lead(tenant, "LED-000"), 1, "LeadInteractionScheduled", too_early).await;
+    let captured = |number| {
+        let payload = json!({"Captured": {"name": {"personal": "Grace"}, "source": "website", "stage": "new",
+            "qualification": "new", "probability": 10, "probability_set_by_hand": false,
+            "expected_close_date": format!("-262143-01-{:02}", 1 + number % 28)}});
+        let event = told::event(world.clock.now(), "LeadCaptured", &payload);
+        told::one(lead(tenant, &format!("LED-{number:03}")), 0, event)
+    };
+    for outcome in world.app.store.append_all((1..100).map(captured).collect()).await {
+        outcome.unwrap();
+    }
+    // Whoever comes afterwards is told at once that it can be read.
+    other.post("/api/leads", json!({"name": "Ada"})).await.created();
+    world.nobody().get("/health/ready").await.ok();
+
+    let read = acme.get("/api/leads/LED-001").await.ok();
+    assert_eq!((&read["expected_close_date"], read.get("degraded")), (&json!("-4713-11-24"), None), "{read}");
+    let read = acme.get("/api/interactions/INT-000").await.ok();
+    assert_eq!(read["scheduled_at"], json!("-4713-11-24T00:00:00Z"), "{read}");
+    let pool = pool(&world).await;
+    let parked: i64 =
+        sqlx::query_scalar("select count(*) from cell_000.parked_entities").fetch_one(&pool).await.unwrap();
+    assert_eq!(parked, 0);
+    for projection in ["leads", "interactions"] {
+        assert_eq!(verify(&world, projection).await.differences, 0);
+        rebuild(&world, projection, None).await;
+        rebuild(&world, projection, Some(tenant)).await;
+        assert_eq!(verify(&world, projection).await.differences, 0);
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Read models that can be thrown away: made anew beside the live ones, compared with the log row by row.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::Method;
@@ -261,6 +261,49 @@ async fn one_business_is_made_anew_and_the_others_stay_untouched() {
         assert_eq!(verify(&world, projection.name).await.differences, 0);
     }
     assert_eq!(left_behind(&world).await, [""; 0]);
+}
+
+/// Events come right before the rebuild of one business takes over, and somebody keeps it from doing so.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_business_that_changes_while_its_rebuild_is_kept_waiting_is_made_anew() {
+    let world = World::start().await;
+    let acme = busy(&world, "ACME").await;
+    world.caught_up().await;
+    let tenant = acme.tenant.as_ref().unwrap().parse().unwrap();
+    let rebuild = Rebuild::begin(cell(&world), &world.clock, "leads", Some(tenant)).await.unwrap();
+    let (about_to, is_about_to) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let moment = Mutex::new(Some((about_to, may_go_on)));
+    let rebuilding = tokio::spawn(rebuild.run(move |record| {
+        if record.state == "switching"
+            && let Some((about_to, may_go_on)) = moment.lock().unwrap().take()
+        {
+            about_to.send(()).unwrap();
+            may_go_on.recv().unwrap();
+        }
+    }));
+    is_about_to.await.unwrap();
+    acme.post("/api/leads", json!({"name": "Late"})).await.created();
+    acme.post("/api/leads/LED-002/stage", json!({"stage": "contacted"})).await.ok();
+    world.caught_up().await;
+    let mut holder = owner(&world).await;
+    holder.execute("begin").await.unwrap();
+    let hold = "select pg_backend_pid() from projection_checkpoints where projection = 'leads' for update";
+    let pid: i32 = sqlx::query_scalar(hold).fetch_one(&mut holder).await.unwrap();
+    go_on.send(()).unwrap();
+    let mut watching = owner(&world).await;
+    let waits = "select exists (select from pg_stat_activity
+                 where application_name = 'devhub_owner' and $1 = any(pg_blocking_pids(pid)))";
+    // Until it waits, and until it has given up.
+    for waited in [true, false] {
+        while sqlx::query_scalar::<_, bool>(waits).bind(pid).fetch_one(&mut watching).await.unwrap() != waited {
+            tokio::task::yield_now().await;
+        }
+    }
+    holder.execute("rollback").await.unwrap();
+    rebuilding.await.unwrap().unwrap();
+    assert_eq!(verify(&world, "leads").await.differences, 0);
+    assert_eq!(acme.get("/api/leads/LED-002").await.ok()["stage"], "contacted");
 }
 
 #[tokio::test]

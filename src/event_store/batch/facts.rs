@@ -3,11 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
-use super::{Known, TenantHead, appends, claim_changes, claim_entry};
+use super::{Head, Known, TenantHead, appends, claim_changes, claim_entry};
 use crate::aggregates::claims::ClaimKind;
 use crate::aggregates::ids::{CustomerId, InteractionId, InvoiceId, LeadId, NoteId, ProjectId, TenantId, UserId};
 use crate::event_store::appender::Job;
@@ -112,13 +111,11 @@ impl Facts {
     }
 }
 
-pub(super) async fn read_head(
-    connection: &mut PgConnection,
-    cell: &str,
-    lock: &str,
-) -> sqlx::Result<(i64, DateTime<Utc>)> {
-    let statement = format!("select position, greatest(recorded_at, 'epoch') from cell_head where cell = $1{lock}");
-    sqlx::query_as(&statement).bind(cell).fetch_one(connection).await
+pub(super) async fn read_head(connection: &mut PgConnection, cell: &str, lock: &str) -> sqlx::Result<Head> {
+    let statement =
+        format!("select position, greatest(recorded_at, 'epoch'), moves from cell_head where cell = $1{lock}");
+    let (position, recorded_at, moves) = sqlx::query_as(&statement).bind(cell).fetch_one(connection).await?;
+    Ok(Head { position, recorded_at, moves })
 }
 
 /// Reads the heads and counters of tenants that are not known yet.

@@ -19,12 +19,14 @@ impl Batch<'_> {
         Ok(advanced == 1)
     }
 
-    /// The head row moves, or nothing else happens.
+    /// The head row moves, or nothing else happens. It moves for a batch without an event as well: what others remember
+    /// of the counters holds no longer.
     fn push_head<'q>(&self, sql: &mut QueryBuilder<'q, Postgres>, cell: &'q str) {
         sql.push("head as (update cell_head set position = ").push_bind(self.position);
-        sql.push(", recorded_at = ").push_bind(self.now);
+        sql.push(", moves = moves + 1, recorded_at = ").push_bind(self.now);
         sql.push(" where cell = ").push_bind(cell);
         sql.push(" and position = ").push_bind(self.known.position());
+        sql.push(" and moves = ").push_bind(self.known.moves());
         if !self.unverified.is_empty() {
             let types: Vec<&str> = self.unverified.iter().map(|(stream, _)| stream.aggregate_type).collect();
             let ids: Vec<String> = self.unverified.iter().map(|(stream, _)| stream.aggregate_id()).collect();

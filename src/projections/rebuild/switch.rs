@@ -36,7 +36,7 @@ impl Rebuild {
         loop {
             let tried = match self.tenant {
                 None => self.exchange(at, watch).await,
-                Some(tenant) => self.replace_rows(tenant, at, watch).await,
+                Some(tenant) => self.replace_rows(tenant, &mut at, watch).await,
             };
             let error = match tried {
                 Ok(done) => return Ok(done),
@@ -93,12 +93,14 @@ impl Rebuild {
     async fn replace_rows(
         &mut self,
         tenant: TenantId,
-        at: i64,
+        at: &mut i64,
         watch: &(impl Fn(&Record) + Send + Sync),
     ) -> Result<(i64, Duration), RebuildError> {
         let since = self.checkpoint().await?;
         let end = self.selection.end(&self.cell.replayer, since).await?;
-        self.replay(at, end, watch).await?;
+        self.replay(*at, end, watch).await?;
+        // That is outside the transaction: it stays, whatever becomes of what follows.
+        *at = end;
         self.find_differing(tenant).await?;
         let owner = self.output.connection().await?;
         run(owner, "begin".to_owned()).await?;

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::{Prepared, Projector, Round, RoundError, Step};
 use crate::event_store::reader::{entries_between, entries_of};
+use crate::event_store::{in_time, is_refusal};
 use crate::projections::model::Poison;
 use crate::projections::standing::{Line, Member, stop};
 
@@ -18,7 +19,7 @@ impl Projector {
         tracing::warn!(%error, "the database refuses what an event makes of a row: {error}");
         self.careful = None;
         for member in &step.members {
-            self.alone(member, &step.line).await?;
+            in_time(self.patience, self.alone(member, &step.line)).await?;
         }
         Ok(Round::More)
     }
@@ -27,7 +28,7 @@ impl Projector {
     pub(super) async fn alone(&mut self, member: &Member, line: &Line) -> Result<(), RoundError> {
         let mut poison: Option<Poison> = None;
         loop {
-            let mut connection = self.pool.acquire().await?;
+            let mut connection = self.own_connection().await?;
             let entries = match line {
                 Line::Main { from, to, but_for } => entries_between(&mut *connection, (*from, *to), but_for, 1).await?,
                 Line::Lane { tenant, from, .. } => {
@@ -36,7 +37,7 @@ impl Projector {
             };
             let members = vec![member.clone()];
             let prepared = self.fold(&mut connection, members, line.clone(), entries, false, poison.as_ref()).await?;
-            drop(connection);
+            self.connections.push(connection);
             let Prepared::Batch(batch) = prepared else { return Ok(()) };
             let (statements, step) = *batch;
             let writing = self.begin_to_write(statements).await?;
@@ -67,19 +68,15 @@ impl Projector {
         self.forget_rows();
         self.tried.insert(member.name.clone(), Instant::now());
         let news = !self.standings.iter().any(|at| at.name == member.name && at.stopped.as_deref() == Some(reason));
-        let mut connection = self.pool.acquire().await?;
-        if stop(&mut connection, member, reason, self.clock.now()).await? && news {
+        let mut connection = self.own_connection().await?;
+        let stopped = stop(&mut connection, member, reason, self.clock.now()).await?;
+        self.connections.push(connection);
+        if stopped && news {
             let projection = &member.name;
             tracing::error!(projection, reason, "the read model {projection} has stopped: {reason}");
         }
         Ok(())
     }
-}
-
-/// Whether the database refuses what is written: data that does not fit (class 22) or a rule that it breaks (23).
-pub(in crate::projections) fn is_refusal(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
 /// What a panic outside a fold said.

@@ -55,8 +55,10 @@ impl Projector {
     }
 
     pub(super) async fn look_at_parked(&mut self) -> sqlx::Result<()> {
-        let mut connection = self.pool.acquire().await?;
-        self.known.look_at_parked(&mut connection).await
+        let mut connection = self.own_connection().await?;
+        self.known.look_at_parked(&mut connection).await?;
+        self.connections.push(connection);
+        Ok(())
     }
 
     /// Whether this process is the one that writes, for the time being.
