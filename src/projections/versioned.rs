@@ -16,7 +16,6 @@ use super::parking::set_aside;
 use super::row::{COMMON_COLUMNS, Row, Stored};
 use super::statement::{Columns, Statement};
 use super::written::Written;
-use crate::aggregates::ids::TenantId;
 use crate::event_store::Recorded;
 
 /// Rows that a projection remembers before it forgets those that it has not touched for as long: it need not read
@@ -24,8 +23,6 @@ use crate::event_store::Recorded;
 const REMEMBERED: usize = 4_000;
 /// More entities than this parked by [`NEARBY`] events of the log are no bad events, but a bad fold.
 const MANY: usize = 50;
-/// As many of one tenant's count at most: what a single business has brought about stops nobody else.
-const MANY_OF_ONE: usize = 10;
 /// The stretch of the log in which they are counted, however it was cut into batches.
 const NEARBY: u64 = 1_000;
 
@@ -179,11 +176,11 @@ impl<P: Projection> Versioned<P> {
             Err(reason) => {
                 let position = recorded.position;
                 parked.insert(key.clone(), position);
-                let (near, tenants) = near(parked, position);
+                let near = parked.values().filter(|at| position.abs_diff(**at) < NEARBY).count();
                 if near > MANY {
                     return Err(FoldError::Stopped(format!(
-                        "more than {MANY} entities of {tenants} tenants are refused within {NEARBY} events, which looks like a \
-                         mistake in the program; the last is {}:{} at {position} ({}): {reason}",
+                        "{near} entities are refused within {NEARBY} events, which looks like a mistake in the program; \
+                         the last is {}:{} at {position} ({}): {reason}",
                         key.0, key.1, recorded.event_type
                     )));
                 }
@@ -247,17 +244,6 @@ impl<P: Projection> Versioned<P> {
             row,
         }))
     }
-}
-
-/// How many entities are parked for events near this position, of one tenant no more than count; and of how many tenants.
-fn near(parked: &HashMap<Key, i64>, position: i64) -> (usize, usize) {
-    let mut tenants: HashMap<TenantId, usize> = HashMap::new();
-    for ((tenant, _), at) in parked {
-        if position.abs_diff(*at) < NEARBY {
-            *tenants.entry(*tenant).or_default() += 1;
-        }
-    }
-    (tenants.values().map(|entities| MANY_OF_ONE.min(*entities)).sum(), tenants.len())
 }
 
 /// What an event means, fact by fact.

@@ -301,10 +301,7 @@ async fn a_projection_whose_rows_mix_stops_alone_and_goes_on_when_it_can() {
 async fn many_that_are_refused_at_once_stop_the_projection_and_none_is_parked() {
     let mut log = Log::new().await;
     REFUSES[1].store(true, Ordering::SeqCst);
-    let mut position = 0;
-    for tenant in 1..=6 {
-        position = log.tell(TenantId::Business(tenant), (0..12).map(|n| n * 10 + 7).filter(|n| n % 100 != 77)).await;
-    }
+    let position = log.tell(WAITS, (0..60).map(|n| n * 10 + 7).filter(|n| n % 100 != 77)).await;
     let running = log.project(models::<1>());
     let mut progress = running.projections.watch();
     let stopped = progress.wait_for(|progress| !progress.stopped.is_empty()).await.unwrap().clone();
@@ -314,30 +311,6 @@ async fn many_that_are_refused_at_once_stop_the_projection_and_none_is_parked() 
     assert_eq!(parked, 0);
     REFUSES[1].store(false, Ordering::SeqCst);
     running.projections.reached(position, Duration::from_secs(60)).await.unwrap();
-    running.end().await;
-    let kept = log.rows().await;
-    assert!(log.folded_anew().await == kept);
-}
-
-#[tokio::test]
-async fn many_of_one_business_that_are_refused_at_once_stop_nobody_else() {
-    let mut log = Log::new().await;
-    REFUSES[3].store(true, Ordering::SeqCst);
-    log.tell(BURSTS, (0..70).map(|n| n * 10 + 7)).await;
-    let position = log.tell(WAITS, 0..7).await;
-    let running = log.project(models::<3>());
-    running.projections.reached(position, Duration::from_secs(60)).await.unwrap();
-    assert_eq!(running.projections.progress().stopped, []);
-    let counted: (i64, i64) =
-        sqlx::query_as("select (select count(*) from cell_000.parked_entities), (select count(*) from cell_000.leads)")
-            .fetch_one(&log.pool)
-            .await
-            .unwrap();
-    assert_eq!(counted, (70, 7));
-    REFUSES[3].store(false, Ordering::SeqCst);
-    let models = models::<3>();
-    let unparked = parking::unpark(&log.cell.projector, models, "leads", &Which::default(), log.clock.now()).await;
-    assert!(unparked.unwrap().unwrap().iter().all(|entity| entity.refused.is_none()));
     running.end().await;
     let kept = log.rows().await;
     assert!(log.folded_anew().await == kept);
