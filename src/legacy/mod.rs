@@ -35,6 +35,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use uuid::Uuid;
 
+pub use accounts::NeedsReset;
 pub use maps::Mapping;
 pub use old::Repair;
 pub use progress::Progress;

@@ -13,6 +13,8 @@ use sqlx::{Connection, PgConnection};
 use crate::cluster::{fresh_database, scratch};
 use crate::world::{FOUNDER, World};
 
+mod again;
+
 /// A part of a real old database, with what is wrong in it.
 const SAMPLE: &str = include_str!("legacy/sample.sql");
 
