@@ -28,7 +28,7 @@ pub mod work;
 pub(crate) use cell::BY_KEY;
 
 pub use append::{Append, AppendError, Appended, Condition, IdempotencyClaim, NewEvent, StreamWrite};
-pub use cell::{Cell, Database, MigrateError, is_lost, migrate};
+pub use cell::{Cell, Database, MigrateError, is_lost, migrate, unmigrated};
 pub use envelope::{Actor, Context, Recorded};
 pub use history::{Happened, History};
 pub use scope::TenantScope;
