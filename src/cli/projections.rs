@@ -13,6 +13,7 @@ use super::unpark::{UnparkArgs, unpark};
 use crate::aggregates::ids::TenantId;
 use crate::api::App;
 use crate::config::{DataSettings, LogFormat};
+use crate::event_store::directory;
 use crate::projections::rebuild::{self, Detail, Overview, Rebuild, Rebuilt};
 use crate::projections::verify::{self, Difference, Scope, Verification};
 
@@ -89,6 +90,15 @@ pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) ->
     };
     data.close().await?;
     done
+}
+
+/// Refuses a business that the log does not know: of none there is nothing to make anew or to compare.
+async fn known(app: &App, tenant: Option<TenantId>) -> anyhow::Result<()> {
+    let Some(tenant) = tenant else { return Ok(()) };
+    if !directory::is_known(&app.database.cell_of(tenant).founder, tenant).await? {
+        bail!("there is no business {tenant} here; leave --tenant out for all of them");
+    }
+    Ok(())
 }
 
 async fn list(data: &Data, settings: &DataSettings, output: &Output) -> anyhow::Result<ExitCode> {
@@ -188,6 +198,7 @@ async fn rebuild(
     let bar = bar(output.format);
     let rebuilt: Rebuilt = data
         .work(settings, async |app| {
+            known(app, tenant).await?;
             let rebuild = Rebuild::begin(app.database.cell_of(TenantId::Platform), &app.clock, name, tenant).await?;
             let watch = |record: &rebuild::Record| {
                 show_progress(&bar, record.state.replace('_', " "), record.position, record.target);
@@ -224,6 +235,7 @@ async fn verify(
     let bar = bar(output.format);
     let record: verify::Record = data
         .work(settings, async |app| {
+            known(app, scope.tenant).await?;
             let cell = app.database.cell_of(TenantId::Platform);
             let verification = Verification::begin(cell, &app.clock, name, scope).await?;
             let watch = |position, target| show_progress(&bar, format!("replaying {name}"), position, target);
