@@ -9,7 +9,7 @@ use crate::{founding, samples};
 pub(super) async fn run(settings: &DataSettings) -> anyhow::Result<ExitCode> {
     let data = Data::open(settings).await?;
     let loaded = data
-        .work(settings, async |app| {
+        .work(async |app| {
             founding::ensure_tenants(app).await?;
             let loaded = samples::load(app, &settings.state_dir).await?;
             Ok(if loaded { samples::sign_ins(app, &settings.state_dir).await? } else { None })

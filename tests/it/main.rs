@@ -16,6 +16,7 @@ mod auth;
 mod batch;
 mod bulk;
 mod cluster;
+mod commands;
 mod consistency;
 mod contract;
 mod dependencies;
