@@ -83,6 +83,8 @@ pub struct KeyRing {
     master: Arc<MasterKey>,
     issuer: String,
     audience: String,
+    /// Whether it makes keys and takes them up.
+    rotates: bool,
     /// The newest first.
     keys: RwLock<Arc<[Key]>>,
     verified: Cache<[u8; 32], Verified>,
@@ -100,16 +102,23 @@ impl KeyRing {
         audience: &str,
         now: DateTime<Utc>,
     ) -> Result<Self, KeyRingError> {
-        let ring = Self {
-            master,
-            issuer: issuer.to_owned(),
-            audience: audience.to_owned(),
-            keys: RwLock::new(Arc::new([])),
-            verified: Cache::new(REMEMBERED),
-        };
+        let ring = Self { rotates: true, ..Self::empty(master, issuer, audience) };
         ring.reload(pool, now).await?;
         ring.rotate_if_due(pool, now).await?;
         Ok(ring)
+    }
+
+    /// A ring that has no keys and makes none, for work in which nobody signs in.
+    #[must_use]
+    pub fn empty(master: Arc<MasterKey>, issuer: &str, audience: &str) -> Self {
+        Self {
+            master,
+            issuer: issuer.to_owned(),
+            audience: audience.to_owned(),
+            rotates: false,
+            keys: RwLock::new(Arc::new([])),
+            verified: Cache::new(REMEMBERED),
+        }
     }
 
     /// Who issues the tokens (`iss`).
@@ -130,7 +139,7 @@ impl KeyRing {
     /// # Errors
     /// As [`Self::load`].
     pub async fn rotate_if_due(&self, pool: &PgPool, now: DateTime<Utc>) -> Result<(), KeyRingError> {
-        if !self.is_due(now) {
+        if !self.rotates || !self.is_due(now) {
             return Ok(());
         }
         let mut connection = pool.acquire().await?;

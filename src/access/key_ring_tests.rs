@@ -31,6 +31,7 @@ fn ring(keys: impl IntoIterator<Item = Key>) -> KeyRing {
         master: Arc::new(MasterKey::generate().unwrap()),
         issuer: "https://devhub.example".into(),
         audience: "devhub".into(),
+        rotates: true,
         keys: RwLock::new(keys.into_iter().collect()),
         verified: Cache::new(100),
     }

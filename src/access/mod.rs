@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use key_ring::{KeyRing, KeyRingError};
 use passwords::{Credential, Passwords, PasswordsError, Scheme};
 use permissions::Permissions;
-use secrets::MasterKey;
+use secrets::{MasterKey, SecretsError};
 use sessions::{Opened, Origin, Session};
 use throttle::{Key, RetryAfter, ThrottleError};
 use tokens::Claims;
@@ -104,6 +104,16 @@ impl Access {
     ) -> Result<Self, KeyRingError> {
         let master = Arc::new(master);
         let keys = KeyRing::load(&pool, Arc::clone(&master), issuer, audience, clock.now()).await?;
+        Ok(Self { pool, clock, master, keys, passwords: Passwords::default() })
+    }
+
+    /// For work in which nobody signs in: it needs no master key, and neither reads nor makes a signing key.
+    ///
+    /// # Errors
+    /// [`SecretsError::Random`].
+    pub fn without_keys(pool: PgPool, clock: Clock, issuer: &str, audience: &str) -> Result<Self, SecretsError> {
+        let master = Arc::new(MasterKey::generate()?);
+        let keys = KeyRing::empty(Arc::clone(&master), issuer, audience);
         Ok(Self { pool, clock, master, keys, passwords: Passwords::default() })
     }
 

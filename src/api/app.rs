@@ -103,6 +103,25 @@ impl App {
         master: MasterKey,
         limits: RateLimits,
     ) -> anyhow::Result<(Self, Tasks)> {
+        let access = Access::start(database.platform.clone(), clock.clone(), master, ISSUER, ISSUER).await?;
+        Self::with(database, clock, access, limits).await
+    }
+
+    /// The same for work beside the server, in which nobody signs in: without the master key, which only a server needs.
+    ///
+    /// # Errors
+    /// If the operating system has no random bytes.
+    pub async fn start_without_keys(database: Database, clock: Clock) -> anyhow::Result<(Self, Tasks)> {
+        let access = Access::without_keys(database.platform.clone(), clock.clone(), ISSUER, ISSUER)?;
+        Self::with(database, clock, access, RateLimits::default()).await
+    }
+
+    async fn with(
+        database: Database,
+        clock: Clock,
+        access: Access,
+        limits: RateLimits,
+    ) -> anyhow::Result<(Self, Tasks)> {
         let cell = database.cell_of(TenantId::Platform).clone();
         // On a log that was cut off, new events would take the places of old ones in the histories of their tenants.
         chain::check_end(&cell).await?;
@@ -114,8 +133,7 @@ impl App {
         let (stop, stopping) = watch::channel(false);
         let (projections, projector) =
             Projector::start(&cell, clock.clone(), projections::all(), store.tail(), stopping);
-        let cursor_key = master.key_for(Purpose::Cursors)?;
-        let access = Access::start(database.platform.clone(), clock.clone(), master, ISSUER, ISSUER).await?;
+        let cursor_key = access.master.key_for(Purpose::Cursors)?;
         let limiter = Limiter::new(limits);
         let standings = Gather::new(Standings::new(&cell.sign_in, clock.clone()), STANDING_DESKS);
         let records = Gather::new(Records::new(&cell.request), RECORD_DESKS);

@@ -6,9 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use secrecy::ExposeSecret;
 
-use crate::access::secrets::MasterKey;
 use crate::api::App;
-use crate::api::limits::RateLimits;
 use crate::clock::Clock;
 use crate::config::DataSettings;
 use crate::event_store::{self, Database};
@@ -59,16 +57,12 @@ impl Data {
         Database::connect(&self.url).await.context("the database cannot be reached")
     }
 
-    /// Brings the database up to date, does some work on it with everything running, and lets all of it finish.
-    pub(super) async fn work<T>(
-        &self,
-        settings: &DataSettings,
-        work: impl AsyncFnOnce(&App) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
+    /// Brings the database up to date, does some work on it with everything running, and lets all of it finish. It needs
+    /// no master key, wherever the server's is.
+    pub(super) async fn work<T>(&self, work: impl AsyncFnOnce(&App) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.migrate().await?;
         let database = self.connect().await?;
-        let master = MasterKey::load(settings.master_key.as_ref(), &settings.state_dir)?;
-        let (app, tasks) = App::start(database.clone(), Clock::system(), master, RateLimits::default()).await?;
+        let (app, tasks) = App::start_without_keys(database.clone(), Clock::system()).await?;
         let worked = work(&app).await;
         drop(app);
         tasks.stop(Duration::from_secs(10)).await;

@@ -1,4 +1,4 @@
-//! `devhub doctor`: what this machine and database have and lack. Changes nothing.
+//! `devhub doctor`: what this machine and database have and lack, and what is wrong with it. Changes nothing.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -11,7 +11,9 @@ use sqlx::{Connection, Row};
 
 use crate::access::secrets::MASTER_KEY_VARIABLE;
 use crate::config::{DataSettings, LogFormat};
+use crate::event_store;
 use crate::postgres::{Installation, PrivateCluster};
+use crate::projections::verify;
 
 #[derive(Serialize)]
 struct Finding {
@@ -133,6 +135,12 @@ async fn examine(connection: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
     } else {
         Finding::bad("roles", format!("only {roles} of 6; run devhub migrate"))
     });
+    let unmigrated = event_store::unmigrated(&mut *connection).await?;
+    if !unmigrated.is_empty() {
+        findings.push(Finding::bad("migrations", format!("{}; run devhub migrate", unmigrated.join(", "))));
+        return Ok(findings);
+    }
+    findings.push(Finding::good("migrations", "all that this version knows, and no other"));
     let row = sqlx::query(
         "select (select position from cell_000.cell_head) as head,
                 (select min(position) from cell_000.projection_checkpoints) as projected",
@@ -150,5 +158,32 @@ async fn examine(connection: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
             None => "never ran; devhub serve feeds them".to_owned(),
         },
     ));
+    findings.extend(projections(connection).await?);
     Ok(findings)
+}
+
+/// Read models that do not move, that have set something aside, or that are known to be wrong.
+async fn projections(connection: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let stopped: Vec<(String, String)> = sqlx::query_as(
+        "select projection, stopped_reason from cell_000.projection_checkpoints
+         where stopped_reason is not null order by projection",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let parked: Vec<(String, i64)> = sqlx::query_as(
+        "select projection, count(*) from cell_000.parked_entities group by projection order by projection",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    sqlx::query("set search_path to cell_000").execute(&mut *connection).await?;
+    let differing = verify::standing(&mut *connection).await?;
+    let stopped = stopped.into_iter().map(|(projection, reason)| format!("{projection} has stopped: {reason}"));
+    let parked = parked.into_iter().map(|(projection, records)| {
+        format!("{projection} has set {records} records aside; see devhub projections status {projection}")
+    });
+    let differing = differing.into_iter().map(|standing| {
+        let (projection, rows) = (standing.projection, standing.differences);
+        format!("{projection} differs from the log in {rows} rows; run devhub projections rebuild {projection}")
+    });
+    Ok(stopped.chain(parked).chain(differing).map(|detail| Finding::bad("read models", detail)).collect())
 }

@@ -12,7 +12,7 @@ use super::data::Data;
 use crate::aggregates::ids::TenantId;
 use crate::config::{DataSettings, LogFormat};
 use crate::legacy::quarantine::{self, Quarantined, Which};
-use crate::legacy::{self, Mapping, Options, Progress, Report, Table};
+use crate::legacy::{self, ImportError, Mapping, Options, Progress, Report, Table};
 
 /// Rows of the quarantine that are read at once.
 const PAGE: i64 = 1_000;
@@ -122,9 +122,9 @@ pub(super) enum QuarantineCommand {
 pub(super) async fn run(settings: &DataSettings, command: LegacyCommand) -> anyhow::Result<ExitCode> {
     let data = Data::open_beside(settings).await?;
     let done = match command {
-        LegacyCommand::Import(args) => import(&data, settings, args).await,
-        LegacyCommand::Verify(args) => verify(&data, settings, args).await,
-        LegacyCommand::Quarantine { command } => quarantined(&data, settings, command).await,
+        LegacyCommand::Import(args) => import(&data, args).await,
+        LegacyCommand::Verify(args) => verify(&data, args).await,
+        LegacyCommand::Quarantine { command } => quarantined(&data, command).await,
     };
     data.close().await?;
     done
@@ -137,24 +137,28 @@ fn progress(format: LogFormat) -> Progress {
     }
 }
 
-async fn import(data: &Data, settings: &DataSettings, args: ImportArgs) -> anyhow::Result<ExitCode> {
+async fn import(data: &Data, args: ImportArgs) -> anyhow::Result<ExitCode> {
     let ImportArgs { from, dry_run, mappings, accept_deletions, common } = args;
     let options = Options { tenant: common.tenant, dry_run, accept_deletions, mappings };
     let progress = progress(common.format);
     let report = data
-        .work(settings, async |app| {
-            legacy::import(app, &from, &options, &progress).await.context("the import stopped; run it again to go on")
+        .work(async |app| {
+            match legacy::import(app, &from, &options, &progress).await {
+                // There is nothing to go on with.
+                Err(error @ (ImportError::Lagging(_) | ImportError::Stopped { .. })) => Err(error.into()),
+                made => made.context("the import stopped; run it again to go on"),
+            }
         })
         .await?;
     show(&report, common.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(data: &Data, settings: &DataSettings, args: VerifyArgs) -> anyhow::Result<ExitCode> {
+async fn verify(data: &Data, args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let VerifyArgs { from, common } = args;
     let progress = progress(common.format);
     let proof = data
-        .work(settings, async |app| {
+        .work(async |app| {
             legacy::verify::verify(app, &from, common.tenant, &progress).await.context("the comparison stopped")
         })
         .await?;
@@ -165,16 +169,16 @@ async fn verify(data: &Data, settings: &DataSettings, args: VerifyArgs) -> anyho
     Ok(if proof.differences.is_empty() && proof.left_out == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn quarantined(data: &Data, settings: &DataSettings, command: QuarantineCommand) -> anyhow::Result<ExitCode> {
+async fn quarantined(data: &Data, command: QuarantineCommand) -> anyhow::Result<ExitCode> {
     match command {
         QuarantineCommand::List { table, reason, common } => {
             let which = Which { table, reason, limit: PAGE, ..Which::default() };
-            list(data, settings, which, &common).await
+            list(data, which, &common).await
         }
         QuarantineCommand::Show { table, key, common } => {
             let which = Which { table: Some(table), key: Some(key), limit: 1, ..Which::default() };
             let rows = data
-                .work(settings, async |app| {
+                .work(async |app| {
                     let pool = &app.database.cell_of(common.tenant).importer;
                     Ok(quarantine::list(pool, common.tenant, &which).await?)
                 })
@@ -187,8 +191,7 @@ async fn quarantined(data: &Data, settings: &DataSettings, command: QuarantineCo
             let options = Options { tenant: common.tenant, dry_run, accept_deletions: false, mappings };
             let which = Which { table, key, ..Which::default() };
             let progress = progress(common.format);
-            let report =
-                data.work(settings, async |app| Ok(quarantine::retry(app, &options, &which, &progress).await?)).await?;
+            let report = data.work(async |app| Ok(quarantine::retry(app, &options, &which, &progress).await?)).await?;
             show(&report, common.format)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -196,8 +199,8 @@ async fn quarantined(data: &Data, settings: &DataSettings, command: QuarantineCo
 }
 
 /// Page by page, so that a long list needs no more memory than a short one.
-async fn list(data: &Data, settings: &DataSettings, mut which: Which, common: &Common) -> anyhow::Result<ExitCode> {
-    data.work(settings, async |app| {
+async fn list(data: &Data, mut which: Which, common: &Common) -> anyhow::Result<ExitCode> {
+    data.work(async |app| {
         let pool = &app.database.cell_of(common.tenant).importer;
         let mut found = 0;
         loop {

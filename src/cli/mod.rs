@@ -63,7 +63,7 @@ enum Command {
     /// Load the sample businesses into a database that has none.
     ///
     /// TNT-000 ACME Corporation and TNT-001 TechFlow Solutions, each with people of every role and some months
-    /// of history. How to sign in as them is printed and kept in the state folder.
+    /// of history. How to sign in as them is printed and kept in the state folder, for this database.
     Samples,
     /// Bring the old single-tenant application's database into the history of DEV-000.
     Legacy {

@@ -13,6 +13,7 @@ use super::unpark::{UnparkArgs, unpark};
 use crate::aggregates::ids::TenantId;
 use crate::api::App;
 use crate::config::{DataSettings, LogFormat};
+use crate::event_store::directory;
 use crate::projections::rebuild::{self, Detail, Overview, Rebuild, Rebuilt};
 use crate::projections::verify::{self, Difference, Scope, Verification};
 
@@ -80,20 +81,29 @@ pub(super) async fn run(settings: &DataSettings, command: ProjectionsCommand) ->
     let data = Data::open_beside(settings).await?;
     let done = match command {
         ProjectionsCommand::Unpark(which) => unpark(&data, which).await,
-        ProjectionsCommand::List(output) => list(&data, settings, &output).await,
-        ProjectionsCommand::Status { name, output } => status(&data, settings, &name, &output).await,
-        ProjectionsCommand::Rebuild { name, tenant, output } => rebuild(&data, settings, &name, tenant, &output).await,
+        ProjectionsCommand::List(output) => list(&data, &output).await,
+        ProjectionsCommand::Status { name, output } => status(&data, &name, &output).await,
+        ProjectionsCommand::Rebuild { name, tenant, output } => rebuild(&data, &name, tenant, &output).await,
         ProjectionsCommand::Verify { name, tenant, sample, output } => {
-            verify(&data, settings, &name, Scope { tenant, sample }, &output).await
+            verify(&data, &name, Scope { tenant, sample }, &output).await
         }
     };
     data.close().await?;
     done
 }
 
-async fn list(data: &Data, settings: &DataSettings, output: &Output) -> anyhow::Result<ExitCode> {
+/// Refuses a business that the log does not know: of none there is nothing to make anew or to compare.
+async fn known(app: &App, tenant: Option<TenantId>) -> anyhow::Result<()> {
+    let Some(tenant) = tenant else { return Ok(()) };
+    if !directory::is_known(&app.database.cell_of(tenant).founder, tenant).await? {
+        bail!("there is no business {tenant} here; leave --tenant out for all of them");
+    }
+    Ok(())
+}
+
+async fn list(data: &Data, output: &Output) -> anyhow::Result<ExitCode> {
     let cell = async |app: &App| Ok(rebuild::overview(app.database.cell_of(TenantId::Platform)).await?);
-    let all: Vec<Overview> = data.work(settings, cell).await?;
+    let all: Vec<Overview> = data.work(cell).await?;
     match output.format {
         LogFormat::Json => println!("{}", serde_json::to_string_pretty(&all)?),
         LogFormat::Text => println!("{}", grid_of(&all)),
@@ -101,9 +111,9 @@ async fn list(data: &Data, settings: &DataSettings, output: &Output) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
-async fn status(data: &Data, settings: &DataSettings, name: &str, output: &Output) -> anyhow::Result<ExitCode> {
+async fn status(data: &Data, name: &str, output: &Output) -> anyhow::Result<ExitCode> {
     let cell = async |app: &App| Ok(rebuild::detail(app.database.cell_of(TenantId::Platform), name).await?);
-    let Some(detail) = data.work(settings, cell).await? else { bail!("there is no projection {name}") };
+    let Some(detail) = data.work(cell).await? else { bail!("there is no projection {name}") };
     let Detail { overview, parked_records } = &detail;
     match output.format {
         LogFormat::Json => println!("{}", serde_json::to_string_pretty(&detail)?),
@@ -178,16 +188,11 @@ pub(super) fn show_progress(bar: &ProgressBar, what: String, position: i64, targ
     bar.set_message(what);
 }
 
-async fn rebuild(
-    data: &Data,
-    settings: &DataSettings,
-    name: &str,
-    tenant: Option<TenantId>,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
+async fn rebuild(data: &Data, name: &str, tenant: Option<TenantId>, output: &Output) -> anyhow::Result<ExitCode> {
     let bar = bar(output.format);
     let rebuilt: Rebuilt = data
-        .work(settings, async |app| {
+        .work(async |app| {
+            known(app, tenant).await?;
             let rebuild = Rebuild::begin(app.database.cell_of(TenantId::Platform), &app.clock, name, tenant).await?;
             let watch = |record: &rebuild::Record| {
                 show_progress(&bar, record.state.replace('_', " "), record.position, record.target);
@@ -214,16 +219,11 @@ async fn rebuild(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(
-    data: &Data,
-    settings: &DataSettings,
-    name: &str,
-    scope: Scope,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
+async fn verify(data: &Data, name: &str, scope: Scope, output: &Output) -> anyhow::Result<ExitCode> {
     let bar = bar(output.format);
     let record: verify::Record = data
-        .work(settings, async |app| {
+        .work(async |app| {
+            known(app, scope.tenant).await?;
             let cell = app.database.cell_of(TenantId::Platform);
             let verification = Verification::begin(cell, &app.clock, name, scope).await?;
             let watch = |position, target| show_progress(&bar, format!("replaying {name}"), position, target);

@@ -9,17 +9,19 @@ use crate::{founding, samples};
 pub(super) async fn run(settings: &DataSettings) -> anyhow::Result<ExitCode> {
     let data = Data::open(settings).await?;
     let loaded = data
-        .work(settings, async |app| {
+        .work(async |app| {
             founding::ensure_tenants(app).await?;
-            samples::load(app, &settings.state_dir).await
+            let loaded = samples::load(app, &settings.state_dir).await?;
+            Ok(if loaded { samples::sign_ins(app, &settings.state_dir).await? } else { None })
         })
         .await;
     data.close().await?;
-    if loaded? {
-        println!("The samples are loaded. Sign in with:\n");
-        println!("{}", samples::sign_ins(&settings.state_dir)?.unwrap_or_default());
-    } else {
-        println!("There are businesses already; nothing was loaded.");
+    match loaded? {
+        Some((file, sign_ins)) => {
+            println!("The samples are loaded. Sign in with, as {} says too:\n", file.display());
+            println!("{sign_ins}");
+        }
+        None => println!("There are businesses already; nothing was loaded."),
     }
     Ok(ExitCode::SUCCESS)
 }

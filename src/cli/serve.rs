@@ -86,8 +86,8 @@ async fn prepare(
         }
         Founded { email, password: None } => println!("  Founder             {email}\n"),
     }
-    if let Some(sign_ins) = samples::sign_ins(&data_settings.state_dir)? {
-        println!("  Sample sign-ins, also in {}:\n", samples::sign_ins_path(&data_settings.state_dir).display());
+    if let Some((file, sign_ins)) = samples::sign_ins(app, &data_settings.state_dir).await? {
+        println!("  Sample sign-ins, also in {}:\n", file.display());
         for line in sign_ins.lines() {
             println!("    {line}");
         }

@@ -15,6 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
@@ -293,12 +294,49 @@ pub async fn migrate(url: &str) -> Result<(), MigrateError> {
     done
 }
 
+fn migrations_of_platform() -> Migrator {
+    sqlx::migrate!("migrations/platform")
+}
+
+fn migrations_of_cell() -> Migrator {
+    sqlx::migrate!("migrations/cell")
+}
+
+/// What [`migrate`] would still do, and what was done differently, each in some words; changes nothing. `connection` is
+/// on a database that was migrated once.
+///
+/// # Errors
+/// The database's.
+pub async fn unmigrated(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (schema, migrations) in [("platform", migrations_of_platform()), (FIRST_CELL, migrations_of_cell())] {
+        let applied: Vec<(i64, Vec<u8>, bool)> =
+            sqlx::query_as(&format!("select version, checksum, success from {schema}._sqlx_migrations"))
+                .fetch_all(&mut *connection)
+                .await?;
+        for migration in migrations.iter() {
+            let name = format!("{schema} {:04} {}", migration.version, migration.description);
+            match applied.iter().find(|(version, ..)| *version == migration.version) {
+                None => found.push(format!("{name} is missing")),
+                Some((.., false)) => found.push(format!("{name} failed half-way")),
+                Some((_, checksum, _)) if *checksum != *migration.checksum => {
+                    found.push(format!("{name} was another one"));
+                }
+                Some(_) => {}
+            }
+        }
+        let newer = applied.iter().filter(|(version, ..)| !migrations.version_exists(*version));
+        found.extend(newer.map(|(version, ..)| format!("{schema} {version:04} is of a newer version of devhub")));
+    }
+    Ok(found)
+}
+
 async fn migrate_locked(connection: &mut PgConnection, version: i32) -> Result<(), MigrateError> {
     ensure_roles(connection, version).await?;
     open_schema(connection, "platform", "devhub_platform, devhub_appender").await?;
-    sqlx::migrate!("migrations/platform").set_locking(false).run(&mut *connection).await?;
+    migrations_of_platform().set_locking(false).run(&mut *connection).await?;
     open_schema(connection, FIRST_CELL, &ROLES.join(", ")).await?;
-    sqlx::migrate!("migrations/cell").set_locking(false).run(&mut *connection).await?;
+    migrations_of_cell().set_locking(false).run(&mut *connection).await?;
     for beside in [REBUILD, REPLACED] {
         let schema = format!("{FIRST_CELL}{beside}");
         sqlx::query(&format!("create schema if not exists {schema}")).execute(&mut *connection).await?;

@@ -55,6 +55,17 @@ pub async fn leave(platform: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Res
         .map(drop)
 }
 
+/// Whether a cell's log knows the tenant.
+///
+/// # Errors
+/// The database's.
+pub async fn is_known(cell: impl PgExecutor<'_>, tenant: TenantId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from events where tenant_id = $1)")
+        .bind(tenant.to_string())
+        .fetch_one(cell)
+        .await
+}
+
 /// Whether there is any business beside the platform's own and the one for old data.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ pub mod work;
 pub(crate) use cell::{BY_KEY, in_time, is_refusal};
 
 pub use append::{Append, AppendError, Appended, Condition, IdempotencyClaim, NewEvent, StreamWrite};
-pub use cell::{Cell, Database, MigrateError, is_lost, migrate};
+pub use cell::{Cell, Database, MigrateError, is_lost, migrate, unmigrated};
 pub use envelope::{Actor, Context, Recorded};
 pub use history::{Happened, History};
 pub use scope::TenantScope;

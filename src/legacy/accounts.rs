@@ -40,13 +40,14 @@ struct Account {
 async fn accounts(run: &Run<'_>) -> Result<Vec<Account>, ImportError> {
     let rows: Vec<(i64, String, Option<String>, bool)> = sqlx::query_as(
         "with vault as (
-             select row::json ->> 'user_system_id' as id from legacy_staged
+             select btrim(row::json ->> 'user_system_id') as id from legacy_staged
              where tenant_id = $1 and source_table = 'password_vault' and row is not null
              union
-             select row::json ->> 'user_system_id' from legacy_rows
+             select btrim(row::json ->> 'user_system_id') from legacy_rows
              where tenant_id = $1 and source_table = 'password_vault' and not vanished
          )
-         select k.pk, k.local_id, coalesce(s.row, r.row)::json ->> 'email', k.legacy_id in (select id from vault)
+         select k.pk, k.local_id, coalesce(s.row, r.row)::json ->> 'email',
+                exists (select 1 from vault where vault.id = k.legacy_id)
          from legacy_keys k
          left join legacy_outcomes o on o.tenant_id = $1 and o.source_table = 'users' and o.pk = k.pk
          left join legacy_staged s on s.tenant_id = $1 and s.source_table = 'users' and s.pk = k.pk

@@ -74,6 +74,9 @@ struct Page {
     last: Option<Place>,
 }
 
+/// A stream that a page begins, with which event, and from which row.
+type Begun = (StreamId, Uuid, (Table, i64));
+
 /// Streams that do not come in, and how many of their events did not.
 #[derive(Default)]
 struct Refused {
@@ -128,6 +131,7 @@ impl Replay<'_> {
                 self.leave_out_what_is_there(&mut page).await?;
                 look_back = page.appends.len() < before;
             }
+            self.leave_to_others(&page.appends, &mut refused).await?;
             let next = self.page(&mut plan);
             let appending = self.append(std::mem::take(&mut page.appends), &mut moved, &mut refused);
             let (next, reached) = tokio::join!(next, appending);
@@ -267,6 +271,44 @@ impl Replay<'_> {
         Ok(serde_json::to_string(&metadata).map_err(ImportError::Encode)?.into())
     }
 
+    /// Finds the streams that a page is to begin and that somebody else has begun: they are theirs, and nothing of the
+    /// old database is told of them.
+    async fn leave_to_others(
+        &self,
+        appends: &[(Append, (Table, i64))],
+        refused: &mut Refused,
+    ) -> Result<(), ImportError> {
+        let begins = |append: &Append| {
+            let stream = target(append)?;
+            let first = append.writes.first().filter(|write| write.expected == 0)?.events.first()?;
+            Some((stream.clone(), first.event_id))
+        };
+        let begun: HashMap<(&str, String), Begun> = appends
+            .iter()
+            .filter_map(|(append, row)| {
+                let (stream, first) = begins(append)?;
+                Some(((stream.aggregate_type, stream.aggregate_id()), (stream, first, *row)))
+            })
+            .collect();
+        let (types, ids): (Vec<&str>, Vec<&str>) = begun.keys().map(|(kind, id)| (*kind, id.as_str())).unzip();
+        let there: Vec<(String, String, Uuid)> = sqlx::query_as(
+            "select e.aggregate_type, e.aggregate_id, e.event_id from unnest($1::text[], $2::text[]) as s (t, i)
+             join events e on e.aggregate_type = s.t and e.aggregate_id = s.i and e.sequence = 1",
+        )
+        .bind(types)
+        .bind(ids)
+        .fetch_all(&self.staging.pool)
+        .await?;
+        for (kind, id, first) in there {
+            let Some((stream, ours, row)) = begun.get(&(kind.as_str(), id)) else { continue };
+            if *ours != first {
+                refused.streams.insert(stream.clone());
+                self.refuse_taken(stream, *row).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes out of a page what the log has already.
     async fn leave_out_what_is_there(&self, page: &mut Page) -> Result<(), ImportError> {
         let (types, ids): (Vec<&str>, Vec<String>) = page
@@ -348,7 +390,8 @@ impl Replay<'_> {
         if appends.is_empty() { Ok(position) } else { Err(AppendError::Overloaded.into()) }
     }
 
-    /// Finds out how much further than planned the streams of what was refused are.
+    /// Finds out how much further than planned the streams of what was refused are. What this run was to begin and
+    /// somebody else has begun is theirs: nothing is told of it.
     async fn catch_up(
         &self,
         appends: &[(Append, (Table, i64))],
@@ -356,7 +399,7 @@ impl Replay<'_> {
         refused: &mut Refused,
     ) -> Result<(), ImportError> {
         let mut seen = HashSet::new();
-        for (append, _) in appends {
+        for (append, row) in appends {
             let (Some(stream), Some(write)) = (target(append), append.writes.first()) else { continue };
             if !seen.insert(stream.clone()) {
                 continue;
@@ -371,10 +414,53 @@ impl Replay<'_> {
             if at < write.expected {
                 // What it builds on did not come in, so this does not either.
                 refused.streams.insert(stream.clone());
+            } else if write.expected == 0 && at > 0 && !self.is_ours(stream, write).await? {
+                refused.streams.insert(stream.clone());
+                self.refuse_taken(stream, *row).await?;
             } else {
                 moved.insert(stream.clone(), at - write.expected);
             }
         }
+        Ok(())
+    }
+
+    /// Whether a stream begins with what this run was to begin it with.
+    async fn is_ours(&self, stream: &StreamId, write: &StreamWrite) -> Result<bool, ImportError> {
+        let first: Option<Uuid> = sqlx::query_scalar(
+            "select event_id from events where aggregate_type = $1 and aggregate_id = $2 and sequence = 1",
+        )
+        .bind(stream.aggregate_type)
+        .bind(stream.aggregate_id())
+        .fetch_optional(&self.staging.pool)
+        .await?;
+        Ok(first.is_some() && first == write.events.first().map(|event| event.event_id))
+    }
+
+    /// Somebody else took the id of a row in the meantime: it waits, with all that belongs to it, and the next run gives
+    /// it another.
+    async fn refuse_taken(&self, stream: &StreamId, (table, pk): (Table, i64)) -> Result<(), ImportError> {
+        let parts = Table::ALL.iter().filter(|part| part.parent().is_some_and(|(parent, _)| parent == table));
+        let parts: Vec<&str> = parts.map(|part| part.name()).chain([table.name()]).collect();
+        sqlx::query(
+            "update legacy_outcomes o set heap = 'quarantined', reason = 'id_taken', detail = $5, events = 0
+             from legacy_plan p
+             where p.tenant_id = $1 and p.stream_tenant || ':' || p.local_id = $2 and p.aggregate_type = $3
+               and p.source_table = any($4)
+               and o.tenant_id = $1 and o.source_table = p.source_table and o.pk = p.pk",
+        )
+        .bind(self.staging.tenant())
+        .bind(stream.aggregate_id())
+        .bind(stream.aggregate_type)
+        .bind(parts)
+        .bind(format!("{} was taken in the meantime; import again, and it gets another id", stream.aggregate_id()))
+        .execute(&self.staging.pool)
+        .await?;
+        sqlx::query("update legacy_keys set local_id = null where tenant_id = $1 and source_table = $2 and pk = $3")
+            .bind(self.staging.tenant())
+            .bind(table.name())
+            .bind(pk)
+            .execute(&self.staging.pool)
+            .await?;
         Ok(())
     }
 

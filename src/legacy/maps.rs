@@ -1,6 +1,7 @@
 //! Replacements that somebody asked for: values that the old database has and that are to be read as others.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
@@ -20,6 +21,17 @@ pub struct Mapping {
     pub(super) old: String,
     /// None for null.
     pub(super) new: Option<String>,
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, field, pk, old, new } = self;
+        let (table, new) = (table.name(), new.as_deref().unwrap_or_default());
+        match *pk {
+            EVERY => write!(f, "{table}.{field}:{old}={new}"),
+            pk => write!(f, "{table}/{pk}.{field}={new}"),
+        }
+    }
 }
 
 impl FromStr for Mapping {
@@ -64,6 +76,11 @@ impl Maps {
             maps.of.entry(mapping.table).or_default().push(mapping);
         }
         maps
+    }
+
+    /// Whether this very replacement is among them.
+    pub(super) fn has(&self, mapping: &Mapping) -> bool {
+        self.of.get(&mapping.table).is_some_and(|known| known.contains(mapping))
     }
 
     /// Makes the replacements that a row asks for; returns column, old and new value of each.
@@ -121,6 +138,15 @@ mod tests {
         assert_eq!(applied(&maps, 7, json!({"estimated_value": "TBD"}))["estimated_value"], "250");
         assert_eq!(applied(&maps, 8, json!({"estimated_value": "TBD"}))["estimated_value"], "TBD");
         assert_eq!(applied(&maps, 1, json!({"source": null}))["source"], "website");
+    }
+
+    #[test]
+    fn a_replacement_is_written_as_it_was_read() {
+        for text in
+            ["leads.stage:???=contacted", "leads/7.estimated_value=250", "leads.source:=website", "leads/7.phone="]
+        {
+            assert_eq!(text.parse::<Mapping>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

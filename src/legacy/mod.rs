@@ -35,6 +35,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use uuid::Uuid;
 
+pub use accounts::NeedsReset;
 pub use maps::Mapping;
 pub use old::Repair;
 pub use progress::Progress;
@@ -95,6 +96,17 @@ pub enum ImportError {
     /// The read models did not catch up.
     #[error("everything is imported, and {0}")]
     Lagging(#[from] crate::projections::Lagging),
+    /// A read model does not move, so there is nothing to wait for.
+    #[error(
+        "everything is in the log, and the read model {projection} has stopped: {reason}; \
+         see `devhub projections status {projection}`"
+    )]
+    Stopped {
+        /// Which.
+        projection: String,
+        /// Why.
+        reason: String,
+    },
     /// A row or an event could not be written down or read back.
     #[error("a row cannot be written down: {0}")]
     Encode(serde_json::Error),
@@ -185,6 +197,27 @@ async fn refuse_if_unfinished(staging: &Staging) -> Result<(), ImportError> {
     }
 }
 
+/// Waits until the read models have taken everything up to `position`; not for one that has stopped.
+async fn caught_up(app: &App, position: i64, patience: std::time::Duration) -> Result<(), ImportError> {
+    let mut progress = app.projections.watch();
+    let stopped = async {
+        loop {
+            if let Some(stopped) = progress.borrow_and_update().stopped.first().cloned() {
+                return stopped;
+            }
+            if progress.changed().await.is_err() {
+                // Nobody tells any more: whoever waits is told so.
+                return std::future::pending().await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        reached = app.projections.reached(position, patience) => Ok(reached?),
+        (projection, reason) = stopped => Err(ImportError::Stopped { projection, reason }),
+    }
+}
+
 /// Sees to it that the business is there.
 async fn prepare_tenant(app: &App, tenant: TenantId) -> Result<(), ImportError> {
     founding::ensure_tenants(app).await.map_err(|error| ImportError::Other(format!("{error:#}")))?;
@@ -201,16 +234,9 @@ async fn resume(
     progress: &Progress,
 ) -> Result<i64, ImportError> {
     let Some(left) = staging.interrupted().await? else { return Ok(0) };
-    let run = Run {
-        app,
-        staging: staging.clone(),
-        tenant,
-        import_id: left.import_id,
-        started_at: left.started_at,
-        revision: left.revision,
-        progress,
-    };
-    if left.status != Status::Appending {
+    let appending = left.status == Status::Appending;
+    let run = Run::taken_up(app, staging, tenant, left, progress);
+    if !appending {
         run.give_up().await;
         return Ok(0);
     }
@@ -222,6 +248,12 @@ async fn resume(
 }
 
 impl<'a> Run<'a> {
+    /// A run that was interrupted.
+    fn taken_up(app: &'a App, staging: &Staging, tenant: TenantId, left: Interrupted, progress: &'a Progress) -> Self {
+        let Interrupted { import_id, started_at, revision, .. } = left;
+        Self { app, staging: staging.clone(), tenant, import_id, started_at, revision, progress }
+    }
+
     /// A run that knows nothing yet, with empty tables.
     async fn begin(
         app: &'a App,
@@ -254,8 +286,10 @@ impl<'a> Run<'a> {
         let shape = source.shape.clone();
         let hashes = Some(source.hashes().await?);
         source.close().await?;
-        self.plan(maps, read.founder, last_moment).await?;
+        let idle = self.stage_mapped(options).await?;
+        self.plan(maps, read.founder, last_moment, options.dry_run).await?;
         let mut report = Report::begin(&self.facts(&shape, options.dry_run));
+        report.idle_mappings = idle;
         report.read(&read);
         self.carry_out(report, hashes, options, resumed).await
     }
@@ -281,11 +315,41 @@ impl<'a> Run<'a> {
         self.append(report, hashes, resumed).await
     }
 
+    /// Stages rows that came in before and are to be read otherwise now. Returns the replacements that touch nothing.
+    async fn stage_mapped(&self, options: &Options) -> Result<Vec<String>, ImportError> {
+        let new = self.staging.new_maps(&options.mappings).await?;
+        let touched = self.staging.stage_mapped(&new).await?;
+        Ok(new.iter().zip(touched).filter(|(_, rows)| *rows == 0).map(|(mapping, _)| mapping.to_string()).collect())
+    }
+
+    /// Gives every row a name that nobody else takes from then on; a dry run takes none from anybody.
+    async fn name_rows(&self, founder: Option<i64>, dry_run: bool) -> Result<(), ImportError> {
+        loop {
+            let head = self.staging.head().await?;
+            reading::name_rows(&self.staging, founder).await?;
+            if dry_run {
+                return Ok(());
+            }
+            for (prefix, next) in reading::next_numbers(&self.staging).await? {
+                self.app.store.reserve_numbers(self.tenant, prefix, next).await?;
+            }
+            if self.staging.take_back_names(head, &reading::kinds_of_streams()).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Gives every row its name and plans its events.
-    async fn plan(&self, maps: Maps, founder: Option<i64>, last_moment: DateTime<Utc>) -> Result<(), ImportError> {
+    async fn plan(
+        &self,
+        maps: Maps,
+        founder: Option<i64>,
+        last_moment: DateTime<Utc>,
+        dry_run: bool,
+    ) -> Result<(), ImportError> {
         self.staging.set_status(self.import_id, Status::Planning).await?;
         self.progress.part("naming", 0);
-        reading::name_rows(&self.staging, founder).await?;
+        self.name_rows(founder, dry_run).await?;
         let staged: i64 = sqlx::query_scalar("select count(*) from legacy_staged where tenant_id = $1")
             .bind(self.staging.tenant())
             .fetch_one(&self.staging.pool)
@@ -296,6 +360,7 @@ impl<'a> Run<'a> {
             store: &self.app.store,
             platform: &self.app.access.pool,
             maps: &Arc::new(maps),
+            maps_before: &Arc::new(self.staging.maps(&[]).await?),
             tenant: self.tenant,
             now: self.started_at,
             last_moment,
@@ -320,9 +385,6 @@ impl<'a> Run<'a> {
             .await?;
         self.staging.analyze(&["legacy_plan", "legacy_staged", "legacy_outcomes"]).await?;
         self.progress.part("appending", u64::try_from(planned).unwrap_or(0));
-        for (prefix, next) in reading::next_numbers(&self.staging).await? {
-            self.app.store.reserve_numbers(self.tenant, prefix, next).await?;
-        }
         let replay = Replay {
             staging: &self.staging,
             store: &self.app.store,
@@ -332,28 +394,28 @@ impl<'a> Run<'a> {
         };
         let (position, refused) = replay.run().await?;
         self.progress.part("settling", 0);
-        let told = async {
-            if let Some(hashes) = &hashes {
-                accounts::take_over(self, hashes).await?;
-            }
-            report.finish(self, hashes.as_ref(), resumed - refused).await
-        };
-        let caught_up = async { Ok(self.app.projections.reached(position, PATIENCE).await?) };
-        tokio::try_join!(told, caught_up)?;
-        report.advise(self).await?;
+        if let Some(hashes) = &hashes {
+            accounts::take_over(self, hashes).await?;
+        }
+        report.finish(self, hashes.as_ref(), resumed - refused).await?;
+        // The log has everything: whether the read models have is no reason to begin again.
         let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
         self.staging.settle(self.import_id, &kept, self.app.clock.now()).await?;
+        caught_up(self.app, position, PATIENCE).await?;
+        report.advise(self).await?;
+        let kept = serde_json::to_value(&report).map_err(ImportError::Encode)?;
+        self.staging.keep_report(self.import_id, &kept).await?;
         Ok(report)
     }
 
-    /// Ends a run that cannot go on; one that was appending is left to the next.
+    /// Ends a run that cannot go on; one that was appending is left to the next, and one that is done is done.
     async fn give_up(&self) {
         let ended = async {
             let status: String = sqlx::query_scalar("select status from legacy_imports where import_id = $1")
                 .bind(self.import_id)
                 .fetch_one(&self.staging.pool)
                 .await?;
-            if status == <&str>::from(Status::Appending) {
+            if [Status::Appending, Status::Done].iter().any(|kept| status == <&str>::from(*kept)) {
                 return Ok(());
             }
             self.staging.clear().await?;

@@ -4,6 +4,7 @@
 //! page of roots + their children ─► names ─► wishes ─► steps ─► the aggregate's rules ─► plan, outcomes, links
 //! ```
 
+mod links;
 mod people;
 
 use std::collections::{HashMap, HashSet};
@@ -18,17 +19,20 @@ use super::ImportError;
 use super::maps::Maps;
 use super::old::{Old, Quarantine, Repair};
 use super::progress::Progress;
-use super::staging::{Child, Heap, Link, Outcome, Planned, Root, Staging};
+use super::staging::{
+    Child, DELETION_REFUSED, Heap, Link, Orphan, Outcome, Planned, RETURN_REFUSED, Root, Staging, Unchanged,
+};
 use super::steps;
 use super::tables::Table;
 use super::telling::{RowId, Rules, Step, Teller};
 use super::wishes::{self, Names, Translation};
 use crate::aggregates::customer::{Customer, CustomerCommand};
-use crate::aggregates::ids::{InteractionId, LeadId, NoteId, TenantId, UserId};
-use crate::aggregates::interaction::Interaction;
+use crate::aggregates::ids::{InteractionId, LeadId, NoteId, TenantId};
+use crate::aggregates::interaction::{Interaction, Interactions};
 use crate::aggregates::invoice::{Invoice, InvoiceCommand};
 use crate::aggregates::lead::{Lead, LeadCommand};
 use crate::aggregates::project::{Project, ProjectCommand};
+use crate::aggregates::values::{InteractionStatus, InvoiceStatus};
 use crate::event_store::{EventStore, StreamId};
 
 /// Rows that are worked on at once: aggregates and their children together.
@@ -43,6 +47,8 @@ pub(super) struct Planner<'a> {
     /// Who signs in with which address, and the invoices that keep a customer.
     pub platform: &'a PgPool,
     pub maps: &'a Arc<Maps>,
+    /// The replacements that were in force when rows were taken over.
+    pub maps_before: &'a Arc<Maps>,
     pub tenant: TenantId,
     /// When the run began: later times are not believed.
     pub now: DateTime<Utc>,
@@ -61,35 +67,94 @@ struct Found {
     correlations: HashMap<RowId, Uuid>,
 }
 
+/// What the log knows of a row already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
+    /// Nothing.
+    New,
+    /// It was imported, and tells a change.
+    Known,
+    /// It was imported, was gone, and is there again.
+    Back,
+    /// It was imported, and is gone.
+    Gone,
+}
+
+impl Was {
+    fn of(before: Option<&Old>, back: bool) -> Self {
+        match before {
+            None => Self::New,
+            Some(_) if back => Self::Back,
+            Some(_) => Self::Known,
+        }
+    }
+
+    /// The row in quarantine: under which reason, if the log knows it, and if not, under its own.
+    fn aside(self, quarantine: Quarantine) -> Quarantine {
+        match self {
+            Self::Back => Quarantine { reason: RETURN_REFUSED.to_owned(), ..quarantine },
+            Self::Gone => Quarantine { reason: DELETION_REFUSED.to_owned(), ..quarantine },
+            Self::New | Self::Known => quarantine,
+        }
+    }
+}
+
 /// What is thought of a row before the rules are asked.
 struct Judged {
     row: RowId,
     repairs: Vec<Repair>,
     quarantine: Option<Quarantine>,
-    /// It was imported before, and tells a change.
-    known: bool,
+    was: Was,
 }
 
 /// The rows of one aggregate and the commands that they imply.
 struct Family<C> {
     steps: Vec<Step<C>>,
     judged: Vec<Judged>,
+    /// When what was gone came back: nothing is told of it before that.
+    back: Option<DateTime<Utc>>,
 }
 
 impl<C> Family<C> {
     fn new() -> Self {
-        Self { steps: Vec::new(), judged: Vec::new() }
+        Self { steps: Vec::new(), judged: Vec::new(), back: None }
     }
 
-    fn fine(&mut self, old: Old, known: bool, steps: Vec<Step<C>>) {
+    fn fine(&mut self, old: Old, was: Was, steps: Vec<Step<C>>) {
         self.steps.extend(steps);
-        self.judged.push(Judged { row: (old.table, old.pk), repairs: old.repairs, quarantine: None, known });
+        self.judged.push(Judged { row: (old.table, old.pk), repairs: old.repairs, quarantine: None, was });
     }
 
-    fn aside(&mut self, old: Old, known: bool, quarantine: Quarantine) {
+    fn aside(&mut self, old: Old, was: Was, quarantine: Quarantine) {
         let row = (old.table, old.pk);
-        self.judged.push(Judged { row, repairs: old.repairs, quarantine: Some(quarantine), known });
+        self.judged.push(Judged { row, repairs: old.repairs, quarantine: Some(was.aside(quarantine)), was });
     }
+
+    /// A row is gone, and so is what it became: by the command, if there is still something to do.
+    fn gone(&mut self, row: RowId, at: DateTime<Utc>, command: Option<C>) {
+        self.steps.extend(command.map(|command| Step { at, order: steps::ENDS, row, actor: None, command }));
+        self.judged.push(Judged { row, repairs: Vec::new(), quarantine: None, was: Was::Gone });
+    }
+
+    /// A row is gone, and what it became stays.
+    fn stays(&mut self, row: RowId, sentence: &str) {
+        let quarantine = Some(Quarantine::new(DELETION_REFUSED, sentence));
+        self.judged.push(Judged { row, repairs: Vec::new(), quarantine, was: Was::Gone });
+    }
+
+    /// What was gone is there again: that comes before everything else that is told of it.
+    fn back(&mut self, row: RowId, at: DateTime<Utc>, command: C) {
+        self.steps.insert(0, Step { at, order: steps::BEGINS, row, actor: None, command });
+        self.back = Some(at);
+    }
+}
+
+/// What came of asking the rules.
+struct Asked<A, S> {
+    /// The aggregate as it stands then.
+    state: A,
+    /// What was worth remembering on the way.
+    seen: Vec<S>,
 }
 
 /// A root of a page, read.
@@ -100,6 +165,8 @@ struct Reading {
     /// As it was taken over.
     before: Option<Old>,
     children: Vec<ReadChild>,
+    /// A project's links that have not changed.
+    unchanged: Vec<Old>,
 }
 
 struct ReadChild {
@@ -111,6 +178,16 @@ struct ReadChild {
 impl Reading {
     fn is_gone(&self) -> bool {
         matches!(self.root.staged, Some(None))
+    }
+
+    fn was(&self) -> Was {
+        Was::of(self.before.as_ref(), self.root.back)
+    }
+}
+
+impl ReadChild {
+    fn was(&self) -> Was {
+        Was::of(self.before.as_ref(), self.child.back)
     }
 }
 
@@ -137,8 +214,8 @@ impl Planner<'_> {
     }
 
     fn pages(&self) -> Pages {
-        let (staging, maps) = (self.staging.clone(), Arc::clone(self.maps));
-        Pages { staging, maps, tenant: self.tenant, now: self.now }
+        let (maps, maps_before) = (Arc::clone(self.maps), Arc::clone(self.maps_before));
+        Pages { staging: self.staging.clone(), maps, maps_before, tenant: self.tenant, now: self.now }
     }
 
     /// Reads a table's aggregates page by page: the next while one is worked out.
@@ -170,22 +247,29 @@ impl Planner<'_> {
         family: Family<A::Command>,
         found: &mut Found,
         see: impl Fn(&A, &Step<A::Command>, DateTime<Utc>) -> Option<S>,
-    ) -> Result<Vec<S>, ImportError>
+    ) -> Result<Asked<A, S>, ImportError>
     where
         A: Rules,
         A::Error: crate::aggregates::Refused,
         A::Command: Clone,
     {
-        let Family { steps, judged } = family;
+        let Family { mut steps, judged, back } = family;
+        if let Some(back) = back {
+            steps.iter_mut().for_each(|step| step.at = step.at.max(back));
+        }
         let own = (table, root.pk);
         let teller = Teller { tenant: self.tenant, stream_tenant: self.tenant, local_id: &root.local_id };
         let told = teller.tell(&state, version, steps, see)?;
         let mut refused: HashMap<RowId, Quarantine> = HashMap::new();
         let fresh = version == 0;
         for refusal in told.refused {
-            let known = judged.iter().any(|judged| judged.row == refusal.row && judged.known);
-            let reason = if known { "change_refused".to_owned() } else { format!("refused_{}", refusal.code) };
-            refused.entry(refusal.row).or_insert(Quarantine { reason, detail: refusal.sentence });
+            let was = judged.iter().find(|judged| judged.row == refusal.row).map_or(Was::New, |judged| judged.was);
+            let reason = match was {
+                Was::New => format!("refused_{}", refusal.code),
+                Was::Known | Was::Back | Was::Gone => "change_refused".to_owned(),
+            };
+            let quarantine = was.aside(Quarantine { reason, detail: refusal.sentence });
+            refused.entry(refusal.row).or_insert(quarantine);
         }
         // A thing begins whole or not at all.
         let root_aside = fresh
@@ -195,14 +279,17 @@ impl Planner<'_> {
             found.plan.extend(told.events);
         }
         let parent = root.legacy_id.as_deref().unwrap_or(&root.local_id);
-        for Judged { row, repairs, quarantine, .. } in judged {
+        for Judged { row, repairs, quarantine, was } in judged {
             let mut quarantine = quarantine.or_else(|| refused.remove(&row));
             if root_aside && row != own {
-                quarantine = Some(Quarantine::with_parent(table, parent));
+                quarantine = Some(was.aside(Quarantine::with_parent(table, parent)));
             }
-            found.outcomes.push(outcome(row, &repairs, quarantine)?);
+            // Of a row that is gone, there is only something to say if what it became is not.
+            if was != Was::Gone || quarantine.is_some() {
+                found.outcomes.push(outcome(row, &repairs, quarantine)?);
+            }
         }
-        Ok(if root_aside { Vec::new() } else { told.seen })
+        Ok(if root_aside { Asked { state, seen: Vec::new() } } else { Asked { state: told.state, seen: told.seen } })
     }
 
     /// Rows whose parent is nowhere.
@@ -210,18 +297,19 @@ impl Planner<'_> {
         let mut after = (String::new(), i64::MIN);
         loop {
             let orphans = self.staging.orphans((&after.0, after.1), PAGE).await?;
-            let Some((table, pk, ..)) = orphans.last() else { return Ok(()) };
-            after = (table.name().to_owned(), *pk);
+            let Some(last) = orphans.last() else { return Ok(()) };
+            after = (last.table.name().to_owned(), last.pk);
             let outcomes: Vec<Outcome> = orphans
                 .into_iter()
-                .filter(|(.., gone)| !gone)
-                .map(|(table, pk, parent, _)| {
+                .filter(|orphan| !orphan.gone)
+                .map(|Orphan { table, pk, parent, back, .. }| {
                     let column = table.parent().map_or("parent", |(_, column)| column);
                     let (reason, detail) = match parent {
                         None => (format!("{column}_missing"), format!("{column} is empty: it belongs to nothing")),
                         Some(parent) => (format!("{column}_unknown"), format!("{column} {parent} is not there")),
                     };
-                    outcome((table, pk), &[], Some(Quarantine { reason, detail }))
+                    let was = if back { Was::Back } else { Was::New };
+                    outcome((table, pk), &[], Some(was.aside(Quarantine { reason, detail })))
                 })
                 .collect::<Result<_, _>>()?;
             self.progress.planned(outcomes.len());
@@ -243,32 +331,38 @@ impl Planner<'_> {
 
     async fn lead(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
         let loaded = self.state::<Lead>(&reading.root).await?;
-        let own = (Table::Leads, reading.root.pk);
+        let deleted = loaded.0.deleted;
+        let (own, was) = ((Table::Leads, reading.root.pk), reading.was());
         let mut family: Family<LeadCommand> = Family::new();
         let mut begun = DateTime::<Utc>::MIN_UTC;
         let mut contacts = Vec::new();
         let mut children = Vec::new();
         for child in std::mem::take(&mut reading.children) {
-            let Some(mut old) = child.now else { continue };
+            let was = child.was();
+            let Some(mut old) = child.now else {
+                contact_gone(&child.child, deleted, &loaded.0.interactions, t, &mut family);
+                continue;
+            };
             match t.interaction_wish(&mut old) {
                 Ok(wish) => {
                     contacts.extend(wish.completed);
-                    children.push((old, child.before, wish, child.child.local_id));
+                    children.push((old, child.before, wish, child.child, was));
                 }
-                Err(quarantine) => family.aside(old, child.before.is_some(), quarantine),
+                Err(quarantine) => family.aside(old, was, quarantine),
             }
         }
         match (reading.now.take(), reading.before.take()) {
             (Some(mut old), None) => match t.lead_wish(&mut old, &reading.root.local_id) {
                 Ok(wish) => {
                     name_of_id(&mut old, &reading.root.local_id);
-                    let others = children.iter().map(|(_, _, wish, _)| wish.created.or(wish.completed));
+                    let others = children.iter().map(|(_, _, wish, ..)| wish.created.or(wish.completed));
                     begun = wish.times.begin(&mut old, others.chain([wish.contacted]), t.last_moment);
-                    let ended = wish.times.end(&mut old, begun);
+                    let latest = children.iter().map(|(_, _, wish, ..)| wish.completed.max(wish.created));
+                    let ended = wish.times.end_with(&mut old, begun, latest.chain([wish.contacted]));
                     let steps = steps::lead(own, wish, begun, ended, contacts.into_iter());
-                    family.fine(old, false, steps);
+                    family.fine(old, was, steps);
                 }
-                Err(quarantine) => family.aside(old, false, quarantine),
+                Err(quarantine) => family.aside(old, was, quarantine),
             },
             (Some(mut old), Some(mut before)) => {
                 let id = &reading.root.local_id;
@@ -277,30 +371,27 @@ impl Planner<'_> {
                         name_of_id(&mut old, id);
                         let at = after.times.updated.unwrap_or(t.last_moment);
                         let steps = steps::lead_changes(own, &before, &after, at);
-                        family.fine(old, true, steps);
+                        family.fine(old, was, steps);
+                        if was == Was::Back && deleted && !before.deleted {
+                            family.back(own, t.last_moment, LeadCommand::Restore {});
+                        }
                     }
-                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, true, quarantine),
+                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, was, quarantine),
                 }
             }
             (None, Some(_)) if reading.is_gone() => {
-                family.steps.push(Step {
-                    at: t.last_moment,
-                    order: steps::ENDS,
-                    row: own,
-                    actor: None,
-                    command: LeadCommand::Delete {},
-                });
+                family.gone(own, t.last_moment, (!deleted).then_some(LeadCommand::Delete {}));
             }
             _ => {}
         }
-        for (old, before, wish, local_id) in children {
-            self.interaction(old, before, wish, local_id, begun, t, &mut family);
+        for (old, before, wish, child, was) in children {
+            self.interaction(old, before, wish, (child, was), &loaded.0.interactions, begun, t, &mut family);
         }
-        let links = self.file(&reading.root, Table::Leads, loaded, family, found, |state: &Lead, step, at| {
+        let asked = self.file(&reading.root, Table::Leads, loaded, family, found, |state: &Lead, step, at| {
             let LeadCommand::Convert { customer } = step.command else { return None };
             Some((customer, at, serde_json::to_string(&state.interactions.iter().collect::<Vec<_>>())))
         })?;
-        for (customer, converted_at, interactions) in links {
+        for (customer, converted_at, interactions) in asked.seen {
             found.links.push(Link {
                 customer_id: customer.to_string(),
                 lead_id: reading.root.local_id.clone(),
@@ -320,14 +411,15 @@ impl Planner<'_> {
         mut old: Old,
         before: Option<Old>,
         wish: wishes::InteractionWish,
-        local_id: Option<String>,
+        (child, was): (Child, Was),
+        there: &Interactions,
         begun: DateTime<Utc>,
         t: &Translation<'_>,
         family: &mut Family<C>,
     ) {
         let row = (old.table, old.pk);
-        let Some(id) = local_id.as_deref().and_then(|id| id.parse::<InteractionId>().ok()) else {
-            family.aside(old, before.is_some(), Quarantine::new("id_missing", "no id could be given to it"));
+        let Some(id) = child.local_id.as_deref().and_then(|id| id.parse::<InteractionId>().ok()) else {
+            family.aside(old, was, Quarantine::new("id_missing", "no id could be given to it"));
             return;
         };
         let Some(mut before) = before else {
@@ -337,21 +429,33 @@ impl Planner<'_> {
                 old.repair("before_parent", "created_at", Some(begun.to_rfc3339()));
             }
             let steps = steps::interaction(row, id, wish, begun, t.last_moment);
-            family.fine(old, false, steps);
+            family.fine(old, was, steps);
             return;
         };
         name_of_id(&mut old, &id.to_string());
+        if child.came {
+            family.aside(old, was, Quarantine::new("change_refused", "an interaction stays with whom it was held"));
+            return;
+        }
         let at = old.time("updated_at").unwrap_or(t.last_moment);
+        // What was planned was called off when it was gone: it is planned again, and then comes what is told of it.
+        let called_off = there.get(id).is_some_and(|there| there.status == InteractionStatus::Cancelled);
         let changes = t.interaction_wish(&mut before).ok().and_then(|mut before| {
             // Who had it is not said again.
             before.by = wish.by;
-            steps::interaction_changes(row, id, &before, &wish, at, t.last_moment)
+            let again = was == Was::Back && called_off && before.status == InteractionStatus::Scheduled;
+            let at = if again { at.max(t.last_moment) } else { at };
+            let mut changes = steps::interaction_changes(row, id, &before, &wish, at, t.last_moment)?;
+            if again {
+                changes.insert(0, steps::planned_again(row, id, &before, t.last_moment));
+            }
+            Some(changes)
         });
         match changes {
-            Some(steps) => family.fine(old, true, steps),
+            Some(steps) => family.fine(old, was, steps),
             None => family.aside(
                 old,
-                true,
+                was,
                 Quarantine::new("change_refused", "what an interaction says is not changed afterwards"),
             ),
         }
@@ -384,36 +488,38 @@ impl Planner<'_> {
         found: &mut Found,
     ) -> Result<(), ImportError> {
         let loaded = self.state::<Customer>(&reading.root).await?;
-        let own = (Table::Customers, reading.root.pk);
+        let (deleted, merged) = (loaded.0.deleted, loaded.0.merged_into.is_some());
+        let (own, was) = ((Table::Customers, reading.root.pk), reading.was());
         let mut family: Family<CustomerCommand> = Family::new();
         let mut begun = DateTime::<Utc>::MIN_UTC;
         let (mut contacts, mut notes) = (Vec::new(), Vec::new());
         for child in std::mem::take(&mut reading.children) {
-            let id = child.child.local_id;
-            match (child.child.table, child.now) {
+            let was = child.was();
+            let ReadChild { child, now, before } = child;
+            match (child.table, now) {
                 (Table::CustomerNotes, Some(mut old)) => match t.note_wish(&mut old) {
-                    Ok(wish) => notes.push((old, child.before, wish, id)),
-                    Err(quarantine) => family.aside(old, child.before.is_some(), quarantine),
+                    Ok(wish) => notes.push((old, before, wish, child, was)),
+                    Err(quarantine) => family.aside(old, was, quarantine),
                 },
-                (Table::CustomerNotes, None) => self.note_gone(child.child.pk, child.before, id, t, &mut family),
+                (Table::CustomerNotes, None) => note_gone(&child, deleted || merged, &loaded.0, t, &mut family),
                 (_, Some(mut old)) => match t.interaction_wish(&mut old) {
-                    Ok(wish) => contacts.push((old, child.before, wish, id)),
-                    Err(quarantine) => family.aside(old, child.before.is_some(), quarantine),
+                    Ok(wish) => contacts.push((old, before, wish, child, was)),
+                    Err(quarantine) => family.aside(old, was, quarantine),
                 },
-                (_, None) => {}
+                (_, None) => contact_gone(&child, deleted || merged, &loaded.0.interactions, t, &mut family),
             }
         }
         match (reading.now.take(), reading.before.take()) {
             (Some(mut old), None) => {
                 name_of_id(&mut old, &reading.root.local_id);
                 let wish = t.customer_wish(&mut old, &reading.root.local_id);
-                let others = contacts.iter().map(|(_, _, wish, _)| wish.created.or(wish.completed));
-                let others = others.chain(notes.iter().map(|(_, _, wish, _)| wish.created));
+                let others = contacts.iter().map(|(_, _, wish, ..)| wish.created.or(wish.completed));
+                let others = others.chain(notes.iter().map(|(_, _, wish, ..)| wish.created));
                 let others = others.chain(links.iter().map(|link| Some(link.converted_at)));
                 begun = wish.times.begin(&mut old, others, t.last_moment);
                 let ended = wish.times.end(&mut old, begun);
                 let steps = steps::customer(own, wish, begun, ended);
-                family.fine(old, false, steps);
+                family.fine(old, was, steps);
             }
             (Some(mut old), Some(mut before)) => {
                 let id = &reading.root.local_id;
@@ -421,19 +527,23 @@ impl Planner<'_> {
                 let (before, after) = (t.customer_wish(&mut before, id), t.customer_wish(&mut old, id));
                 let at = after.times.updated.unwrap_or(t.last_moment);
                 let steps = steps::customer_changes(own, &before, &after, at);
-                family.fine(old, true, steps);
+                family.fine(old, was, steps);
+                if was == Was::Back && deleted {
+                    family.back(own, t.last_moment, CustomerCommand::Restore {});
+                }
             }
             (None, Some(_)) if reading.is_gone() => {
-                let command = CustomerCommand::Delete { has_unpaid_invoice: self.has_unpaid(&reading.root).await? };
-                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
+                let has_unpaid_invoice = self.has_unpaid(&reading.root).await?;
+                let there = !deleted && !merged;
+                family.gone(own, t.last_moment, there.then_some(CustomerCommand::Delete { has_unpaid_invoice }));
             }
             _ => {}
         }
-        for (old, before, wish, id) in contacts {
-            self.interaction(old, before, wish, id, begun, t, &mut family);
+        for (old, before, wish, child, was) in contacts {
+            self.interaction(old, before, wish, (child, was), &loaded.0.interactions, begun, t, &mut family);
         }
-        for (old, before, wish, id) in notes {
-            self.note(old, before, wish, id, begun, t, &mut family);
+        for (old, before, wish, child, was) in notes {
+            self.note(old, before, wish, (child, was), &loaded.0, begun, t, &mut family);
         }
         for link in links {
             let Ok(lead) = link.lead_id.parse::<LeadId>() else { continue };
@@ -453,18 +563,26 @@ impl Planner<'_> {
         mut old: Old,
         before: Option<Old>,
         wish: wishes::NoteWish,
-        local_id: Option<String>,
+        (child, was): (Child, Was),
+        customer: &Customer,
         begun: DateTime<Utc>,
         t: &Translation<'_>,
         family: &mut Family<CustomerCommand>,
     ) {
         let row = (old.table, old.pk);
-        let known = before.is_some();
-        let Some(id) = local_id.as_deref().and_then(|id| id.parse::<NoteId>().ok()) else {
-            family.aside(old, known, Quarantine::new("id_missing", "no id could be given to it"));
+        let Some(id) = child.local_id.as_deref().and_then(|id| id.parse::<NoteId>().ok()) else {
+            family.aside(old, was, Quarantine::new("id_missing", "no id could be given to it"));
             return;
         };
         name_of_id(&mut old, &id.to_string());
+        if child.came {
+            family.aside(
+                old,
+                was,
+                Quarantine::new("change_refused", "a note stays with the customer that it is about"),
+            );
+            return;
+        }
         let steps = match before {
             None => {
                 if wish.created.is_some_and(|created| created < begun) {
@@ -474,36 +592,32 @@ impl Planner<'_> {
             }
             Some(mut before) => match t.note_wish(&mut before) {
                 Ok(before) => {
+                    let removed = customer.removed_notes.get(&id).filter(|_| was == Was::Back);
                     let at = wish.updated.unwrap_or(t.last_moment);
-                    steps::note_changes(row, id, &before, &wish, at)
+                    let at = if removed.is_some() { at.max(t.last_moment) } else { at };
+                    let mut steps = steps::note_changes(row, id, &before, &wish, at);
+                    if let Some(removed) = removed {
+                        let restore = CustomerCommand::RestoreNote { id, by: removed.author };
+                        steps.insert(0, steps::part(row, t.last_moment, restore));
+                    }
+                    steps
                 }
-                Err(quarantine) => return family.aside(old, known, quarantine),
+                Err(quarantine) => return family.aside(old, was, quarantine),
             },
         };
-        family.fine(old, known, steps);
+        family.fine(old, was, steps);
     }
 
-    fn note_gone(
-        &self,
-        pk: i64,
-        before: Option<Old>,
-        local_id: Option<String>,
-        t: &Translation<'_>,
-        family: &mut Family<CustomerCommand>,
-    ) {
-        let wish = before.and_then(|mut before| t.note_wish(&mut before).ok());
-        let id = local_id.and_then(|id| id.parse::<NoteId>().ok());
-        if let (Some(wish), Some(id)) = (wish, id) {
-            let command = CustomerCommand::RemoveNote { id, by: wish.author };
-            family.steps.push(steps::of_customer((Table::CustomerNotes, pk), t.last_moment, command));
-        }
-    }
-
-    /// Whether the customer owes something, which keeps it.
+    /// Whether the customer owes something, which keeps it. An invoice that is gone as well is withdrawn with it.
     async fn has_unpaid(&self, root: &Root) -> Result<bool, ImportError> {
         Ok(sqlx::query_scalar(
-            "select exists (select 1 from invoices where tenant_id = $1 and customer_id = $2
-                                                     and status in ('sent', 'viewed'))",
+            "select exists (
+                 select 1 from invoices i
+                 where i.tenant_id = $1 and i.customer_id = $2 and i.status in ('sent', 'viewed')
+                   and not exists (
+                       select 1 from legacy_keys k
+                       join legacy_staged s on s.tenant_id = $1 and s.source_table = 'invoices' and s.pk = k.pk
+                       where k.tenant_id = $1 and k.local_id = i.id and s.row is null))",
         )
         .bind(self.staging.tenant())
         .bind(&root.local_id)
@@ -525,7 +639,7 @@ impl Planner<'_> {
 
     async fn project(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
         let loaded = self.state::<Project>(&reading.root).await?;
-        let own = (Table::Projects, reading.root.pk);
+        let (own, was) = ((Table::Projects, reading.root.pk), reading.was());
         let mut family: Family<ProjectCommand> = Family::new();
         let mut begun = DateTime::<Utc>::MIN_UTC;
         let children = std::mem::take(&mut reading.children);
@@ -538,9 +652,9 @@ impl Planner<'_> {
                         begun = wish.times.begin(&mut old, [started], t.last_moment);
                         let ended = wish.times.end(&mut old, begun);
                         let steps = steps::project(own, wish, begun, ended);
-                        family.fine(old, false, steps);
+                        family.fine(old, was, steps);
                     }
-                    Err(quarantine) => family.aside(old, false, quarantine),
+                    Err(quarantine) => family.aside(old, was, quarantine),
                 }
             }
             (Some(mut old), Some(mut before)) => {
@@ -550,95 +664,22 @@ impl Planner<'_> {
                     (Ok(before), Ok(after)) => {
                         let at = after.times.updated.unwrap_or(t.last_moment);
                         let steps = steps::project_changes(own, &before, &after, at);
-                        family.fine(old, true, steps);
+                        family.fine(old, was, steps);
+                        if was == Was::Back && loaded.0.deleted {
+                            family.back(own, t.last_moment, ProjectCommand::Restore {});
+                        }
                     }
-                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, true, quarantine),
+                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, was, quarantine),
                 }
             }
             (None, Some(_)) if reading.is_gone() => {
-                let command = ProjectCommand::Delete {};
-                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
+                family.gone(own, t.last_moment, (!loaded.0.deleted).then_some(ProjectCommand::Delete {}));
             }
             _ => {}
         }
-        // Since when what does not say it: since the project began, or if that is long known, since the last moment.
-        let unsaid = if begun == DateTime::<Utc>::MIN_UTC { t.last_moment } else { begun };
-        // The first link is the primary one: links of the same moment stay in the order of their keys.
-        let (mut linked, mut assigned) = (HashSet::new(), HashSet::new());
-        for child in children {
-            let row = (child.child.table, child.child.pk);
-            if row.0 == Table::ProjectCustomers {
-                self.project_customer(row, child, (begun, unsaid), t, &mut linked, &mut family);
-            } else {
-                self.project_member(row, child, (begun, unsaid), t, &mut assigned, &mut family);
-            }
-        }
+        links::told(children, std::mem::take(&mut reading.unchanged), &loaded.0, begun, t, &mut family);
         self.file::<Project, ()>(&reading.root, Table::Projects, loaded, family, found, |_, _, _| None)?;
         Ok(())
-    }
-
-    fn project_customer(
-        &self,
-        row: RowId,
-        child: ReadChild,
-        (begun, unsaid): (DateTime<Utc>, DateTime<Utc>),
-        t: &Translation<'_>,
-        linked: &mut HashSet<crate::aggregates::ids::CustomerId>,
-        family: &mut Family<ProjectCommand>,
-    ) {
-        let before = child.before.and_then(|mut before| t.link_wish(&mut before).ok());
-        let unlink = |(customer, _)| steps::of_project(row, t.last_moment, ProjectCommand::UnlinkCustomer { customer });
-        let Some(mut old) = child.now else {
-            family.steps.extend(before.map(unlink));
-            return;
-        };
-        match t.link_wish(&mut old) {
-            Ok((customer, at)) => {
-                if !linked.insert(customer) {
-                    old.repair("linked_twice", "customer_id", None);
-                }
-                let at = at.unwrap_or(if before.is_some() { t.last_moment } else { unsaid }).max(begun);
-                let mut told: Vec<_> = before.filter(|(was, _)| *was != customer).map(unlink).into_iter().collect();
-                let known = before.is_some();
-                told.push(steps::of_project(row, at, ProjectCommand::LinkCustomer { customer }));
-                family.fine(old, known, told);
-            }
-            Err(quarantine) => family.aside(old, before.is_some(), quarantine),
-        }
-    }
-
-    fn project_member(
-        &self,
-        row: RowId,
-        child: ReadChild,
-        (begun, unsaid): (DateTime<Utc>, DateTime<Utc>),
-        t: &Translation<'_>,
-        assigned: &mut HashSet<UserId>,
-        family: &mut Family<ProjectCommand>,
-    ) {
-        let before = child.before.and_then(|mut before| t.member_wish(&mut before).ok());
-        let known = before.is_some();
-        let Some(mut old) = child.now else {
-            family.steps.extend(
-                before.map(|(user, ..)| steps::of_project(row, t.last_moment, ProjectCommand::RemoveMember { user })),
-            );
-            return;
-        };
-        match t.member_wish(&mut old) {
-            Ok((user, role, at)) => {
-                if !assigned.insert(user) {
-                    old.repair("assigned_twice", "user_id", Some(role.to_string()));
-                }
-                let at = at.unwrap_or(if known { t.last_moment } else { unsaid }).max(begun);
-                let mut told = Vec::new();
-                if let Some((was, ..)) = before.filter(|(was, ..)| *was != user) {
-                    told.push(steps::of_project(row, t.last_moment, ProjectCommand::RemoveMember { user: was }));
-                }
-                told.push(steps::of_project(row, at, ProjectCommand::AssignMember { user, role }));
-                family.fine(old, known, told);
-            }
-            Err(quarantine) => family.aside(old, known, quarantine),
-        }
     }
 
     async fn invoices(&self) -> Result<(), ImportError> {
@@ -655,26 +696,27 @@ impl Planner<'_> {
 
     async fn invoice(&self, mut reading: Reading, t: &Translation<'_>, found: &mut Found) -> Result<(), ImportError> {
         let loaded = self.state::<Invoice>(&reading.root).await?;
-        let own = (Table::Invoices, reading.root.pk);
+        let (own, was) = ((Table::Invoices, reading.root.pk), reading.was());
         let mut family: Family<InvoiceCommand> = Family::new();
         match (reading.now.take(), reading.before.take()) {
             (Some(mut old), before) => {
                 name_of_id(&mut old, &reading.root.local_id);
-                let known = before.is_some();
                 let before = before.map(|mut before| t.invoice_wish(&mut before)).transpose();
+                let void = loaded.0.status == InvoiceStatus::Void;
                 match (before, t.invoice_wish(&mut old)) {
-                    (Ok(None), Ok(wish)) => family.fine(old, known, steps::invoice(own, &wish)),
+                    (Ok(None), Ok(wish)) => family.fine(old, was, steps::invoice(own, &wish)),
+                    (Ok(Some(_)), Ok(wish)) if was == Was::Back && void && wish.status != InvoiceStatus::Void => {
+                        let sentence = "it was withdrawn when it was gone, and an invoice that is void stays void";
+                        family.aside(old, was, Quarantine::new(RETURN_REFUSED, sentence));
+                    }
                     (Ok(Some(before)), Ok(wish)) => {
                         let steps = steps::invoice_changes(own, &before, &wish);
-                        family.fine(old, known, steps);
+                        family.fine(old, was, steps);
                     }
-                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, known, quarantine),
+                    (_, Err(quarantine)) | (Err(quarantine), _) => family.aside(old, was, quarantine),
                 }
             }
-            (None, Some(_)) if reading.is_gone() => {
-                let command = InvoiceCommand::Void {};
-                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
-            }
+            (None, Some(_)) if reading.is_gone() => family.gone(own, t.last_moment, Some(InvoiceCommand::Void {})),
             _ => {}
         }
         self.file::<Invoice, ()>(&reading.root, Table::Invoices, loaded, family, found, |_, _, _| None)?;
@@ -687,6 +729,7 @@ impl Planner<'_> {
 struct Pages {
     staging: Staging,
     maps: Arc<Maps>,
+    maps_before: Arc<Maps>,
     tenant: TenantId,
     now: DateTime<Utc>,
 }
@@ -707,7 +750,7 @@ impl Pages {
 
     /// A row as it was taken over: what could not be resolved then held nothing.
     fn read_before(&self, table: Table, pk: i64, json: &str, repairs: &str) -> Result<Old, ImportError> {
-        let mut old = self.read(table, pk, json)?;
+        let mut old = Old::read(table, pk, json, self.now, &self.maps_before).map_err(ImportError::Encode)?;
         let repairs: Vec<Repair> = serde_json::from_str(repairs).map_err(ImportError::Encode)?;
         for repair in repairs.iter().filter(|repair| repair.rule.ends_with("_unresolved")) {
             old.forget(&repair.field);
@@ -745,6 +788,10 @@ impl Pages {
                 let text = child.row.as_deref().unwrap_or("gone");
                 found.correlations.insert((child.table, child.pk), self.correlation(child.table, child.pk, text));
                 let now = child.row.as_deref().map(|json| self.read(child.table, child.pk, json)).transpose()?;
+                if child.left {
+                    let now = now.as_ref();
+                    named.extend(now.and_then(|now| now.old_id("project_id")).map(|id| (Table::Projects, id)));
+                }
                 let imported = child.imported.as_deref();
                 let before =
                     imported.map(|json| self.read_before(child.table, child.pk, json, &child.repairs)).transpose()?;
@@ -752,11 +799,34 @@ impl Pages {
                 name(&mut named, before.as_ref());
                 read.push(ReadChild { child, now, before });
             }
-            readings.push(Reading { root, now, before, children: read });
+            readings.push(Reading { root, now, before, children: read, unchanged: Vec::new() });
+        }
+        if table == Table::Projects {
+            self.unchanged_links(&mut readings, &mut named).await?;
         }
         let named: Vec<(Table, String)> = named.into_iter().collect();
         let names = self.staging.known(&named).await?;
         Ok(Some(Page { readings, names, found, last }))
+    }
+
+    /// The links that have not changed of projects of which another was taken over: they may say the same.
+    async fn unchanged_links(
+        &self,
+        readings: &mut [Reading],
+        named: &mut HashSet<(Table, String)>,
+    ) -> Result<(), ImportError> {
+        let doubtful = |reading: &&Reading| reading.children.iter().any(|child| child.before.is_some());
+        let pks: Vec<i64> = readings.iter().filter(doubtful).map(|reading| reading.root.pk).collect();
+        let mut unchanged: HashMap<i64, Vec<Old>> = HashMap::new();
+        for Unchanged { parent_pk, table, pk, imported, repairs } in self.staging.unchanged_links(&pks).await? {
+            let old = self.read_before(table, pk, &imported, &repairs)?;
+            name(named, Some(&old));
+            unchanged.entry(parent_pk).or_default().push(old);
+        }
+        for reading in readings {
+            reading.unchanged = unchanged.remove(&reading.root.pk).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// What belongs together: all events of one row as it was at one time.
@@ -858,6 +928,38 @@ fn name(named: &mut HashSet<(Table, String)>, old: Option<&Old>) {
     for (column, table) in old.table.references() {
         named.extend(old.old_id(column).map(|id| (*table, id)));
     }
+}
+
+/// Contact that is gone: what was planned is called off, and what took place stays.
+fn contact_gone<C: steps::Contact>(
+    child: &Child,
+    with_parent: bool,
+    there: &Interactions,
+    t: &Translation<'_>,
+    family: &mut Family<C>,
+) {
+    let row = (child.table, child.pk);
+    let id = child.local_id.as_deref().and_then(|id| id.parse::<InteractionId>().ok());
+    let there = id.and_then(|id| there.get(id)).filter(|_| !with_parent);
+    match there.map(|there| (there.id, there.status)) {
+        Some((id, InteractionStatus::Scheduled)) => family.gone(row, t.last_moment, Some(C::cancel(id))),
+        Some((_, InteractionStatus::Completed)) => family.stays(row, "contact that took place is not taken back"),
+        Some((_, InteractionStatus::Cancelled)) | None => family.gone(row, t.last_moment, None),
+    }
+}
+
+/// A note that is gone is taken away.
+fn note_gone(
+    child: &Child,
+    with_customer: bool,
+    customer: &Customer,
+    t: &Translation<'_>,
+    family: &mut Family<CustomerCommand>,
+) {
+    let id = child.local_id.as_deref().and_then(|id| id.parse::<NoteId>().ok());
+    let note = id.and_then(|id| customer.notes.get(&id)).filter(|_| !with_customer);
+    let command = note.map(|note| CustomerCommand::RemoveNote { id: note.id, by: note.author });
+    family.gone((child.table, child.pk), t.last_moment, command);
 }
 
 /// Names that a row has another id here than it had.

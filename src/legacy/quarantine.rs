@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::Row;
 
-use super::staging::Staging;
+use super::staging::{Staging, Status};
 use super::tables::Table;
 use super::{ImportError, Options, Progress, Repair, Report, Run, alone, refuse_if_unfinished};
 use crate::aggregates::ids::TenantId;
@@ -93,8 +93,11 @@ pub async fn list(
         .collect()
 }
 
+/// What a run that tries again says it reads from.
+const SOURCE: &str = "quarantine";
+
 /// Tries rows in quarantine again, as they were last read; `options.mappings` say what is to be read differently, now
-/// and in every later run.
+/// and in every later run. One that was interrupted is finished first.
 ///
 /// # Errors
 /// [`ImportError`]; what was appended stays.
@@ -109,7 +112,9 @@ async fn retry_locked(
     which: &Which,
     progress: &Progress,
 ) -> Result<Report, ImportError> {
-    refuse_if_unfinished(&staging).await?;
+    if options.dry_run {
+        refuse_if_unfinished(&staging).await?;
+    }
     let last: Option<(String, Value)> = sqlx::query_as(
         "select revision, report from legacy_imports
          where tenant_id = $1 and status = 'done' and not dry_run and report is not null
@@ -122,12 +127,54 @@ async fn retry_locked(
         return Err(ImportError::Other(format!("nothing was imported into {} yet", options.tenant)));
     };
     let last: Report = serde_json::from_value(report).map_err(ImportError::Encode)?;
-    let run = Run::begin(app, staging, options, "quarantine", revision, progress).await?;
-    run.or_give_up(run.again(options, which, &last).await).await
+    let resumed = if options.dry_run { 0 } else { resume(app, &staging, options, &last, progress).await? };
+    let run = Run::begin(app, staging, options, SOURCE, revision, progress).await?;
+    run.or_give_up(run.again(options, which, &last, resumed).await).await
+}
+
+/// Finishes a retry that was interrupted; an import that was needs the old database. Returns the number of events that
+/// were still to be appended.
+async fn resume(
+    app: &App,
+    staging: &Staging,
+    options: &Options,
+    last: &Report,
+    progress: &Progress,
+) -> Result<i64, ImportError> {
+    let Some(left) = staging.interrupted().await? else { return Ok(0) };
+    let (appending, retry) = (left.status == Status::Appending, left.source == SOURCE);
+    if appending && !retry {
+        return Err(ImportError::Other(
+            "an import was interrupted while it appended; finish it first with `devhub legacy import`".into(),
+        ));
+    }
+    let run = Run::taken_up(app, staging, options.tenant, left, progress);
+    if !appending {
+        run.give_up().await;
+        return Ok(0);
+    }
+    let before = run.appended().await?;
+    run.append(run.follows(last, false), None, 0).await?;
+    Ok(run.appended().await? - before)
 }
 
 impl Run<'_> {
-    async fn again(&self, options: &Options, which: &Which, last: &Report) -> Result<Report, ImportError> {
+    /// A report that says what only the old database knows as the one before did.
+    fn follows(&self, last: &Report, dry_run: bool) -> Report {
+        let mut report = Report::begin(&self.facts(&last.source, dry_run));
+        report.founder.clone_from(&last.founder);
+        // Only the old database knows who proves themselves with what.
+        report.needs_reset.clone_from(&last.needs_reset);
+        report
+    }
+
+    async fn again(
+        &self,
+        options: &Options,
+        which: &Which,
+        last: &Report,
+        resumed: i64,
+    ) -> Result<Report, ImportError> {
         let maps = self.staging.maps(&options.mappings).await?;
         self.staging.stage_quarantined(which.table, which.key).await?;
         let founder: Option<i64> = sqlx::query_scalar(
@@ -137,11 +184,10 @@ impl Run<'_> {
         .fetch_optional(&self.staging.pool)
         .await?;
         // What has no time of its own was there when the old database was last looked at.
-        self.plan(maps, founder, last.started_at).await?;
-        let mut report = Report::begin(&self.facts(&last.source, options.dry_run));
-        report.founder.clone_from(&last.founder);
-        // Only the old database knows who proves themselves with what.
-        report.needs_reset.clone_from(&last.needs_reset);
-        self.carry_out(report, None, options, 0).await
+        let idle = self.stage_mapped(options).await?;
+        self.plan(maps, founder, last.started_at, options.dry_run).await?;
+        let mut report = self.follows(last, options.dry_run);
+        report.idle_mappings = idle;
+        self.carry_out(report, None, options, resumed).await
     }
 }

@@ -208,6 +208,12 @@ pub(super) async fn name_rows(staging: &Staging, founder: Option<i64>) -> Result
     Ok(())
 }
 
+/// What is counted and has a stream of its own, by prefix.
+pub(super) fn kinds_of_streams() -> Vec<(&'static str, &'static str)> {
+    let streams = COUNTED.iter().filter(|(.., what)| what.starts_with(char::is_uppercase));
+    streams.map(|(prefix, _, what)| (*prefix, *what)).collect()
+}
+
 /// The number after the highest of each kind.
 pub(super) async fn next_numbers(staging: &Staging) -> Result<Vec<(&'static str, u32)>, ImportError> {
     let rows: Vec<(String, i64)> = sqlx::query_as(

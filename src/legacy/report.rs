@@ -77,6 +77,9 @@ pub struct Report {
     pub needs_reset: Vec<NeedsReset>,
     /// What to do next, a sentence each.
     pub next: Vec<String>,
+    /// Replacements that were asked for and that no row was touched by.
+    #[serde(skip)]
+    pub(super) idle_mappings: Vec<String>,
 }
 
 /// What is known of a run before it has done anything.
@@ -107,6 +110,7 @@ impl Report {
             tables: BTreeMap::new(),
             needs_reset: Vec::new(),
             next: Vec::new(),
+            idle_mappings: Vec::new(),
         }
     }
 
@@ -219,6 +223,28 @@ impl Report {
                  with --map, and import again or `devhub legacy quarantine retry`."
             ));
         }
+        let stay: i64 = sqlx::query_scalar(
+            "select count(*) from (
+                 select source_table, pk from legacy_outcomes where tenant_id = $1 and reason = 'deletion_refused'
+                 union
+                 select source_table, pk from legacy_rows
+                 where tenant_id = $1 and reason = 'deletion_refused' and not vanished) gone",
+        )
+        .bind(&self.tenant)
+        .fetch_one(&run.staging.pool)
+        .await?;
+        if stay > 0 {
+            next.push(format!(
+                "{stay} rows are gone from the old database, and a rule keeps what they became: see `devhub legacy \
+                 quarantine list --reason deletion_refused`. Every import tries again."
+            ));
+        }
+        for mapping in &self.idle_mappings {
+            next.push(format!(
+                "--map '{mapping}' touched no row: see how the value is written with `devhub legacy quarantine show` or in \
+                 the old database, and ask again. It is kept for rows to come."
+            ));
+        }
         if !self.needs_reset.is_empty() {
             next.push(format!(
                 "{} people need a new password: an owner makes them a link with POST /api/users/{{id}}/password-reset, \
@@ -262,10 +288,11 @@ impl Report {
 
 /// How every row stands that is not gone: as this run found, or else as an earlier one left it.
 const STANDING: &str = "
-    select o.source_table, o.pk, o.heap, o.reason, o.repairs from legacy_outcomes o where o.tenant_id = $1
+    select o.source_table, o.pk, o.heap, o.reason, o.repairs from legacy_outcomes o
+    where o.tenant_id = $1 and o.reason is distinct from 'deletion_refused'
     union all
     select r.source_table, r.pk, r.heap, r.reason, r.repairs from legacy_rows r
-    where r.tenant_id = $1 and not r.vanished and not exists (
+    where r.tenant_id = $1 and not r.vanished and r.reason is distinct from 'deletion_refused' and not exists (
         select 1 from legacy_staged s where s.tenant_id = $1 and s.source_table = r.source_table and s.pk = r.pk)";
 
 async fn founder(run: &Run<'_>) -> Result<String, ImportError> {

@@ -14,8 +14,29 @@ use sqlx::{ConnectOptions, Connection};
 use super::ImportError;
 use super::tables::{Revision, Table};
 
-/// A column whose name has one of these in it is not read, whoever added it.
-const SECRET: [&str; 9] = ["passw", "passwd", "secret", "token", "hash", "vault", "otp", "api_key", "access_code"];
+/// A column of which a word is one of these is not read, whoever added it.
+const SECRET_WORDS: [&str; 14] =
+    ["pass", "pin", "otp", "totp", "hotp", "salt", "creds", "cred", "cvv", "cvc", "mfa", "jwt", "pswd", "pw"];
+/// The same for a column of which a word has one of these in it.
+const SECRET_PARTS: [&str; 8] = ["passw", "passphrase", "passcode", "pwd", "secret", "token", "hash", "credential"];
+/// The same for a column whose words together have one of these in them, or two words that mean one.
+const SECRET_TOGETHER: [&str; 13] = [
+    "vault",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "signingkey",
+    "encryptionkey",
+    "masterkey",
+    "sshkey",
+    "passkey",
+    "accesscode",
+    "otpcode",
+    "recoverycode",
+    "backupcode",
+];
+/// What begins like one of them and is none.
+const NO_SECRETS: [&str; 5] = ["secretary", "secretaries", "secretariat", "hashtag", "hashtags"];
 
 /// Rows that are read at once.
 const FETCH: usize = 2_000;
@@ -286,10 +307,38 @@ impl Source {
     }
 }
 
-/// Whether a column of that name may hold a secret.
+/// Whether a column of that name may hold a secret, however its words are put together.
 fn is_secret(column: &str) -> bool {
-    let column = column.to_lowercase();
-    SECRET.iter().any(|word| column.contains(word))
+    let words = words_of(column);
+    let together = words.concat();
+    let secret = |word: &String| {
+        let word = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        SECRET_WORDS.contains(&word)
+            || SECRET_WORDS.iter().any(|one| word.strip_suffix('s') == Some(one))
+            || (SECRET_PARTS.iter().any(|part| word.contains(part)) && !NO_SECRETS.contains(&word))
+            || ["user", "login", "db", "my", "admin"]
+                .iter()
+                .any(|of| word.strip_prefix(of).is_some_and(|rest| SECRET_WORDS.contains(&rest)))
+    };
+    words.iter().any(secret) || SECRET_TOGETHER.iter().any(|part| together.contains(part))
+}
+
+/// `apiKey`, `API_KEY` and `api-key` are all *api* and *key*.
+fn words_of(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before = ' ';
+    for c in name.chars() {
+        let begins = !c.is_alphanumeric() || (c.is_uppercase() && before.is_lowercase());
+        if begins {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut().filter(|_| c.is_alphanumeric()) {
+            word.extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// A text as an SQL literal.
@@ -310,6 +359,66 @@ mod tests {
     fn a_column_that_may_hold_a_secret_is_known_by_its_name() {
         for column in ["hashed_password", "Temp_Passwd", "reset_token", "otp_code", "vault_access_code", "apiSecret"] {
             assert!(is_secret(column), "{column}");
+        }
+        for column in [
+            "pwd",
+            "user_pwd",
+            "userPwd",
+            "pass",
+            "USER_PASS",
+            "userpass",
+            "pass2",
+            "pin",
+            "loginPin",
+            "pins",
+            "PIN_CODE",
+            "apiKey",
+            "api_key",
+            "APIKEY",
+            "private_key",
+            "privateKey",
+            "salt",
+            "password_salt",
+            "credential",
+            "credentials",
+            "aws_credentials",
+            "passphrase",
+            "pass_word",
+            "sshKey",
+            "accessKey",
+            "totp",
+            "otpcode",
+        ] {
+            assert!(is_secret(column), "{column}");
+        }
+        for column in [
+            "shipping",
+            "shipping_address",
+            "passport",
+            "passport_number",
+            "passenger",
+            "compass",
+            "bypass",
+            "compass_width",
+            "spin",
+            "opinion",
+            "pinned",
+            "pink",
+            "footprint",
+            "option",
+            "secretary",
+            "hashtag",
+            "basalt",
+            "salted_fish",
+            "monkey",
+            "key",
+            "keyboard",
+            "encompass",
+            "author",
+            "primary_key",
+            "api_version",
+        ] {
+            assert!(!is_secret(column), "{column}");
         }
         for table in Table::ALL.iter().filter(|table| !matches!(table, Table::PasswordVault)) {
             for column in table.columns().iter().filter(|column| **column != "hashed_password") {

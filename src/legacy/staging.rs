@@ -25,6 +25,11 @@ use crate::aggregates::ids::TenantId;
 /// The tables that belong to a run.
 const OF_A_RUN: [&str; 5] = ["legacy_staged", "legacy_dirty", "legacy_links", "legacy_outcomes", "legacy_plan"];
 
+/// Why a row waits that is gone while what it became is still here.
+pub(super) const DELETION_REFUSED: &str = "deletion_refused";
+/// Why a row waits that was gone and is there again, while what it became is not.
+pub(super) const RETURN_REFUSED: &str = "return_refused";
+
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantNames, ToSchema)]
 #[strum(serialize_all = "snake_case")]
@@ -60,6 +65,8 @@ pub(super) struct Interrupted {
     pub started_at: DateTime<Utc>,
     pub status: Status,
     pub revision: String,
+    /// Where it reads from.
+    pub source: String,
 }
 
 /// What is to be known of a row that another one names.
@@ -80,6 +87,8 @@ pub(super) struct Root {
     pub imported: Option<String>,
     /// The repairs that were made then.
     pub repairs: String,
+    /// It was gone and is there again.
+    pub back: bool,
 }
 
 /// A staged row that belongs to another.
@@ -91,6 +100,31 @@ pub(super) struct Child {
     pub row: Option<String>,
     pub imported: Option<String>,
     pub repairs: String,
+    /// It was gone and is there again.
+    pub back: bool,
+    /// It belonged to another when it was taken over.
+    pub came: bool,
+    /// It belongs to another now.
+    pub left: bool,
+}
+
+/// A link of a project that a run is not about.
+pub(super) struct Unchanged {
+    pub parent_pk: i64,
+    pub table: Table,
+    pub pk: i64,
+    pub imported: String,
+    pub repairs: String,
+}
+
+/// A staged row whose parent is not there.
+pub(super) struct Orphan {
+    pub table: Table,
+    pub pk: i64,
+    pub parent: Option<String>,
+    pub gone: bool,
+    /// It was gone and is there again.
+    pub back: bool,
 }
 
 /// A lead on its way to the customer that it becomes.
@@ -166,7 +200,7 @@ impl Staging {
     /// The run that was interrupted, if one was.
     pub(super) async fn interrupted(&self) -> Result<Option<Interrupted>, ImportError> {
         let row = sqlx::query(
-            "select import_id, started_at, status, revision from legacy_imports
+            "select import_id, started_at, status, revision, source from legacy_imports
              where tenant_id = $1 and status in ('reading', 'planning', 'appending') order by started_at desc limit 1",
         )
         .bind(&self.tenant)
@@ -179,6 +213,7 @@ impl Staging {
                 started_at: row.try_get("started_at")?,
                 status: status.parse().map_err(|_| sqlx::Error::Decode("an unknown status".into()))?,
                 revision: row.try_get("revision")?,
+                source: row.try_get("source")?,
             })
         })
         .transpose()
@@ -350,7 +385,8 @@ impl Staging {
         Ok(rows.into_iter().map(|(pk, row, again, vanished)| (pk, (row, again, vanished))).collect())
     }
 
-    /// The rows of a table between two keys that a run has not met: they are gone from the old database.
+    /// The rows of a table between two keys that a run has not met: they are gone from the old database. Counts those
+    /// of which that is new.
     pub(super) async fn stage_vanished(
         &self,
         table: Table,
@@ -358,19 +394,27 @@ impl Staging {
         before: i64,
         met: &[i64],
     ) -> Result<u64, ImportError> {
-        let staged = sqlx::query(
-            "insert into legacy_staged (tenant_id, source_table, pk, parent_table, parent_id, row)
-             select tenant_id, source_table, pk, parent_table, parent_id, null from legacy_rows
-             where tenant_id = $1 and source_table = $2 and pk > $3 and pk <= $4 and not vanished and pk <> all($5)",
-        )
+        let staged: i64 = sqlx::query_scalar(&format!(
+            "with gone as (
+                 select source_table, pk, parent_table, coalesce({}, parent_id) as parent_id,
+                        reason is distinct from '{DELETION_REFUSED}' as new
+                 from legacy_rows r
+                 where tenant_id = $1 and source_table = $2 and pk > $3 and pk <= $4 and not vanished and pk <> all($5)
+             ), staged as (
+                 insert into legacy_staged (tenant_id, source_table, pk, parent_table, parent_id, row)
+                 select $1, source_table, pk, parent_table, parent_id, null from gone
+             )
+             select count(*) from gone where new",
+            imported_parent(table.parent().map_or("", |(_, column)| column))
+        ))
         .bind(&self.tenant)
         .bind(table.name())
         .bind(after)
         .bind(before)
         .bind(met)
-        .execute(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        Ok(staged.rows_affected())
+        Ok(u64::try_from(staged).unwrap_or(0))
     }
 
     /// Stages rows, with the parent that each names.
@@ -411,13 +455,16 @@ impl Staging {
     pub(super) async fn stage_quarantined(&self, table: Option<Table>, pk: Option<i64>) -> Result<u64, ImportError> {
         let staged = sqlx::query(
             "insert into legacy_staged (tenant_id, source_table, pk, parent_table, parent_id, row)
-             select tenant_id, source_table, pk, parent_table, parent_id, row from legacy_rows
+             select tenant_id, source_table, pk, parent_table, parent_id,
+                    case when reason is distinct from $4 then row end
+             from legacy_rows
              where tenant_id = $1 and not vanished and (heap = 'quarantined' or repairs like '%_unresolved\"%')
                and ($2::text is null or source_table = $2) and ($3::bigint is null or pk = $3)",
         )
         .bind(&self.tenant)
         .bind(table.map(Table::name))
         .bind(pk)
+        .bind(DELETION_REFUSED)
         .execute(&self.pool)
         .await?;
         Ok(staged.rows_affected())
@@ -564,10 +611,73 @@ impl Staging {
         Ok(())
     }
 
+    /// Takes names back that this run has given and that somebody took for something new after `position`; `kinds` are
+    /// prefixes and what they count. Returns how many.
+    pub(super) async fn take_back_names(&self, position: i64, kinds: &[(&str, &str)]) -> Result<u64, ImportError> {
+        let (prefixes, types): (Vec<&str>, Vec<&str>) = kinds.iter().copied().unzip();
+        let taken = sqlx::query(
+            "update legacy_keys k set local_id = null
+             from unnest($3::text[], $4::text[]) as n (prefix, aggregate_type)
+             join events e on e.aggregate_type = n.aggregate_type
+             where e.position > $2 and e.tenant_id = $1 and e.sequence = 1
+               and k.tenant_id = $1 and k.prefix = n.prefix and e.aggregate_id = $1 || ':' || k.local_id
+               and not exists (select 1 from legacy_rows r
+                               where r.tenant_id = $1 and r.source_table = k.source_table and r.pk = k.pk)",
+        )
+        .bind(&self.tenant)
+        .bind(position)
+        .bind(prefixes)
+        .bind(types)
+        .execute(&self.pool)
+        .await?;
+        Ok(taken.rows_affected())
+    }
+
+    /// The end of the log.
+    pub(super) async fn head(&self) -> Result<i64, ImportError> {
+        Ok(sqlx::query_scalar("select coalesce(max(position), 0) from events").fetch_one(&self.pool).await?)
+    }
+
+    /// Stages imported rows that a replacement touches, as they were last read. Returns, for each replacement, how many
+    /// staged rows it touches.
+    pub(super) async fn stage_mapped(&self, mappings: &[Mapping]) -> Result<Vec<i64>, ImportError> {
+        let mut touched = Vec::with_capacity(mappings.len());
+        for mapping in mappings {
+            let touches = "source_table = $2 and row is not null
+                           and (pk = $3 or ($3 < 0 and btrim(coalesce(row::json ->> $4, '')) = $5))";
+            let stage = format!(
+                "insert into legacy_staged (tenant_id, source_table, pk, parent_table, parent_id, row)
+                 select tenant_id, source_table, pk, parent_table, parent_id, row from legacy_rows
+                 where tenant_id = $1 and not vanished and reason is distinct from '{DELETION_REFUSED}' and {touches}
+                 on conflict do nothing"
+            );
+            let count = format!("select count(*) from legacy_staged where tenant_id = $1 and {touches}");
+            macro_rules! bound {
+                ($query:expr) => {
+                    $query
+                        .bind(&self.tenant)
+                        .bind(mapping.table.name())
+                        .bind(mapping.pk)
+                        .bind(&mapping.field)
+                        .bind(&mapping.old)
+                };
+            }
+            bound!(sqlx::query(&stage)).execute(&self.pool).await?;
+            touched.push(bound!(sqlx::query_scalar(&count)).fetch_one(&self.pool).await?);
+        }
+        Ok(touched)
+    }
+
+    /// Of these replacements, those that were not in force before.
+    pub(super) async fn new_maps(&self, mappings: &[Mapping]) -> Result<Vec<Mapping>, ImportError> {
+        let known = self.maps(&[]).await?;
+        Ok(mappings.iter().filter(|mapping| !known.has(mapping)).cloned().collect())
+    }
+
     /// Finds the aggregates that staged rows are about.
     pub(super) async fn find_dirty(&self) -> Result<(), ImportError> {
         let mut transaction = self.begin_over_all().await?;
-        sqlx::query(
+        sqlx::query(&format!(
             "insert into legacy_dirty (tenant_id, source_table, pk, children)
              select $1, d.source_table, d.pk, sum(d.children) from (
                  select source_table, pk, 0 as children from legacy_staged
@@ -577,8 +687,11 @@ impl Staging {
                  join legacy_keys k on k.tenant_id = $1 and k.source_table = s.parent_table
                                    and k.legacy_id = s.parent_id and k.referable
                  where s.tenant_id = $1 and s.parent_table is not null
+                 union all
+                 select k.source_table, k.pk, 1 {}
              ) d group by d.source_table, d.pk",
-        )
+            left_links()
+        ))
         .bind(&self.tenant)
         .execute(&mut *transaction)
         .await?;
@@ -612,7 +725,7 @@ impl Staging {
                        where tenant_id = $1 and source_table = $2 and pk > $3 order by pk limit $4) next
              )
              select p.pk, k.local_id, k.legacy_id, s.pk is not null as staged, s.row, r.imported,
-                    coalesce(r.repairs, '[]') as repairs
+                    coalesce(r.repairs, '[]') as repairs, coalesce(r.vanished or r.reason = $5, false) as back
              from page p
              join legacy_keys k on k.tenant_id = $1 and k.source_table = $2 and k.pk = p.pk
              left join legacy_staged s on s.tenant_id = $1 and s.source_table = $2 and s.pk = p.pk
@@ -623,6 +736,7 @@ impl Staging {
         .bind(table.name())
         .bind(after)
         .bind(most)
+        .bind(RETURN_REFUSED)
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter()
@@ -635,26 +749,42 @@ impl Staging {
                     staged: if staged { Some(row.try_get("row")?) } else { None },
                     imported: row.try_get("imported")?,
                     repairs: row.try_get("repairs")?,
+                    back: row.try_get("back")?,
                 })
             })
             .collect()
     }
 
-    /// The staged children of aggregates, those of each together and in the order of their keys.
+    /// The staged children of aggregates, those of each together and in the order of their keys; of projects, also the
+    /// links that are another's now.
     pub(super) async fn children(&self, table: Table, pks: &[i64]) -> Result<Vec<Child>, ImportError> {
-        let rows = sqlx::query(
+        let Some(column) = table.named_as() else { return Ok(Vec::new()) };
+        let left = match table {
+            Table::Projects => format!(
+                "union all
+                 select s.source_table, s.pk, k.pk, null, s.row, r.imported, r.repairs, false, false, true
+                 {} and k.pk = any($3)",
+                left_links()
+            ),
+            _ => String::new(),
+        };
+        let rows = sqlx::query(&format!(
             "select s.source_table, s.pk, p.pk as parent_pk, k.local_id, s.row, r.imported,
-                    coalesce(r.repairs, '[]') as repairs
+                    coalesce(r.repairs, '[]') as repairs, coalesce(r.vanished or r.reason = $4, false) as back,
+                    coalesce(s.row is not null and {} <> s.parent_id, false) as came, false as left
              from legacy_keys p
              join legacy_staged s on s.tenant_id = $1 and s.parent_table = $2 and s.parent_id = p.legacy_id
              left join legacy_keys k on k.tenant_id = $1 and k.source_table = s.source_table and k.pk = s.pk
              left join legacy_rows r on r.tenant_id = $1 and r.source_table = s.source_table and r.pk = s.pk
              where p.tenant_id = $1 and p.source_table = $2 and p.pk = any($3) and p.referable
-             order by p.pk, s.source_table, s.pk",
-        )
+             {left}
+             order by parent_pk, source_table, pk",
+            imported_parent(column)
+        ))
         .bind(&self.tenant)
         .bind(table.name())
         .bind(pks)
+        .bind(RETURN_REFUSED)
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter()
@@ -668,20 +798,46 @@ impl Staging {
                     row: row.try_get("row")?,
                     imported: row.try_get("imported")?,
                     repairs: row.try_get("repairs")?,
+                    back: row.try_get("back")?,
+                    came: row.try_get("came")?,
+                    left: row.try_get("left")?,
                 })
             })
             .collect()
     }
 
+    /// The links of projects that are not staged, as they were taken over.
+    pub(super) async fn unchanged_links(&self, projects: &[i64]) -> Result<Vec<Unchanged>, ImportError> {
+        if projects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(i64, String, i64, String, String)> = sqlx::query_as(
+            "select p.pk, r.source_table, r.pk, r.imported, r.repairs from legacy_keys p
+             join legacy_rows r on r.tenant_id = $1 and r.parent_table = 'projects' and r.parent_id = p.legacy_id
+             where p.tenant_id = $1 and p.source_table = 'projects' and p.pk = any($2) and p.referable
+               and r.source_table in ('project_customers', 'project_assignments') and not r.vanished
+               and r.imported is not null and not exists (
+                   select 1 from legacy_staged s
+                   where s.tenant_id = $1 and s.source_table = r.source_table and s.pk = r.pk)",
+        )
+        .bind(&self.tenant)
+        .bind(projects)
+        .fetch_all(&self.pool)
+        .await?;
+        let unchanged = |(parent_pk, table, pk, imported, repairs): (i64, String, i64, String, String)| {
+            Some(Unchanged { parent_pk, table: table.parse().ok()?, pk, imported, repairs })
+        };
+        Ok(rows.into_iter().filter_map(unchanged).collect())
+    }
+
     /// Staged rows whose parent is not there at all.
-    pub(super) async fn orphans(
-        &self,
-        after: (&str, i64),
-        most: i64,
-    ) -> Result<Vec<(Table, i64, Option<String>, bool)>, ImportError> {
+    pub(super) async fn orphans(&self, after: (&str, i64), most: i64) -> Result<Vec<Orphan>, ImportError> {
         let mut transaction = self.begin_over_all().await?;
-        let rows: Vec<(String, i64, Option<String>, bool)> = sqlx::query_as(
-            "select s.source_table, s.pk, s.parent_id, s.row is null from legacy_staged s
+        let rows: Vec<(String, i64, Option<String>, bool, bool)> = sqlx::query_as(
+            "select s.source_table, s.pk, s.parent_id, s.row is null,
+                    coalesce(r.imported is not null and (r.vanished or r.reason = $5), false)
+             from legacy_staged s
+             left join legacy_rows r on r.tenant_id = $1 and r.source_table = s.source_table and r.pk = s.pk
              where s.tenant_id = $1 and s.parent_table is not null and (s.source_table, s.pk) > ($2, $3)
                and not exists (select 1 from legacy_keys k where k.tenant_id = $1 and k.source_table = s.parent_table
                                and k.legacy_id = s.parent_id and k.referable)
@@ -691,12 +847,13 @@ impl Staging {
         .bind(after.0)
         .bind(after.1)
         .bind(most)
+        .bind(RETURN_REFUSED)
         .fetch_all(&mut *transaction)
         .await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(table, pk, parent, gone)| Some((table.parse().ok()?, pk, parent, gone)))
-            .collect())
+        let orphan = |(table, pk, parent, gone, back): (String, i64, Option<String>, bool, bool)| {
+            Some(Orphan { table: table.parse().ok()?, pk, parent, gone, back })
+        };
+        Ok(rows.into_iter().filter_map(orphan).collect())
     }
 
     /// What is known of rows that others name by their old ids.
@@ -711,11 +868,12 @@ impl Staging {
         let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
             "select k.source_table, k.legacy_id, k.local_id,
                     (coalesce(o.heap, r.heap, 'replayed') = 'quarantined' and r.imported is null)
-                        or coalesce(r.vanished, false)
+                        or coalesce(r.vanished and s.row is null, false)
              from unnest($2::text[], $3::text[]) as n (source_table, legacy_id)
              join legacy_keys k on k.tenant_id = $1 and k.source_table = n.source_table and k.legacy_id = n.legacy_id
                                and k.referable
              left join legacy_outcomes o on o.tenant_id = $1 and o.source_table = k.source_table and o.pk = k.pk
+             left join legacy_staged s on s.tenant_id = $1 and s.source_table = k.source_table and s.pk = k.pk
              left join legacy_rows r on r.tenant_id = $1 and r.source_table = k.source_table and r.pk = k.pk
              where k.local_id is not null",
         )
@@ -908,7 +1066,11 @@ impl Staging {
         .execute(&mut *transaction)
         .await?;
         sqlx::query(
-            "update legacy_rows r set vanished = true, import_id = $2 from legacy_staged s
+            "update legacy_rows r
+             set vanished = o.pk is null, heap = coalesce(o.heap, r.heap), reason = coalesce(o.reason, r.reason),
+                 detail = coalesce(o.detail, r.detail), import_id = $2
+             from legacy_staged s
+             left join legacy_outcomes o on o.tenant_id = $1 and o.source_table = s.source_table and o.pk = s.pk
              where s.tenant_id = $1 and s.row is null
                and r.tenant_id = $1 and r.source_table = s.source_table and r.pk = s.pk",
         )
@@ -928,6 +1090,16 @@ impl Staging {
         .await?;
         self.throw_away(&mut transaction).await?;
         transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Keeps a report that says more than before.
+    pub(super) async fn keep_report(&self, import_id: Uuid, report: &Value) -> Result<(), ImportError> {
+        sqlx::query("update legacy_imports set report = $2 where import_id = $1")
+            .bind(import_id)
+            .bind(report)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -953,4 +1125,22 @@ impl Staging {
     pub(super) fn tenant(&self) -> &str {
         &self.tenant
     }
+}
+
+/// The statement's part for the parent that a row `r` had when it was taken over, as ids are looked up.
+fn imported_parent(column: &str) -> String {
+    format!("left(btrim(r.imported::json ->> '{column}'), 200)")
+}
+
+/// The statement's part for the staged links `s` that moved away from a project `k`.
+fn left_links() -> String {
+    format!(
+        "from legacy_staged s
+         join legacy_rows r on r.tenant_id = $1 and r.source_table = s.source_table and r.pk = s.pk
+         join legacy_keys k on k.tenant_id = $1 and k.source_table = 'projects' and k.referable
+                           and k.legacy_id = {}
+         where s.tenant_id = $1 and s.source_table in ('project_customers', 'project_assignments')
+           and s.row is not null and not r.vanished and s.parent_id is distinct from k.legacy_id",
+        imported_parent("project_id")
+    )
 }

@@ -170,6 +170,7 @@ pub(super) trait Contact: Sized {
     fn schedule(id: InteractionId, details: InteractionDetails, by: Option<UserId>, at: DateTime<Utc>) -> Self;
     fn complete(id: InteractionId, outcome: Option<Text<2000>>, hours: Option<Hours>, at: DateTime<Utc>) -> Self;
     fn cancel(id: InteractionId) -> Self;
+    fn reopen(id: InteractionId, outcome: Option<Text<2000>>, hours: Option<Hours>) -> Self;
 }
 
 macro_rules! contact {
@@ -199,6 +200,10 @@ macro_rules! contact {
 
             fn cancel(id: InteractionId) -> Self {
                 Self::CancelInteraction { id }
+            }
+
+            fn reopen(id: InteractionId, outcome: Option<Text<2000>>, hours: Option<Hours>) -> Self {
+                Self::ReopenInteraction { id, outcome, hours }
             }
         }
     };
@@ -276,6 +281,16 @@ pub(super) fn interaction_changes<C: Contact>(
         _ => return None,
     }
     Some(steps.steps)
+}
+
+/// Contact that was called off when it was gone is planned again, as it was.
+pub(super) fn planned_again<C: Contact>(
+    row: RowId,
+    id: InteractionId,
+    before: &InteractionWish,
+    at: DateTime<Utc>,
+) -> Step<C> {
+    part(row, at, C::reopen(id, before.details.outcome.clone(), before.details.hours))
 }
 
 /// The history of a customer.
@@ -409,19 +424,14 @@ pub(super) fn project_changes(
     steps.steps
 }
 
-/// Something that a link says of a project.
-pub(super) fn of_project(row: RowId, at: DateTime<Utc>, command: ProjectCommand) -> Step<ProjectCommand> {
+/// Something that a part says of what it belongs to.
+pub(super) fn part<C>(row: RowId, at: DateTime<Utc>, command: C) -> Step<C> {
     Step { at, order: PARTS, row, actor: None, command }
 }
 
 /// A lead turned out to be this customer, which takes in its history.
 pub(super) fn link(row: RowId, at: DateTime<Utc>, command: CustomerCommand) -> Step<CustomerCommand> {
     Step { at, order: LATE, row, actor: None, command }
-}
-
-/// A note that is gone is taken away.
-pub(super) fn of_customer(row: RowId, at: DateTime<Utc>, command: CustomerCommand) -> Step<CustomerCommand> {
-    Step { at, order: ENDS, row, actor: None, command }
 }
 
 /// The history of an invoice: drafted, sent, viewed, paid or withdrawn, each on its date.

@@ -107,6 +107,13 @@ impl Table {
         }
     }
 
+    /// The column under which the rows that belong to this table's name their parent; none if none belong to it.
+    #[must_use]
+    pub fn named_as(self) -> Option<&'static str> {
+        let of_this = |child: &Self| child.parent().filter(|(parent, _)| *parent == self);
+        Self::ALL.iter().find_map(of_this).map(|(_, column)| column)
+    }
+
     /// The columns that name rows of other tables by their old ids, beside the parent.
     #[must_use]
     pub fn references(self) -> &'static [(&'static str, Self)] {
@@ -350,6 +357,16 @@ mod tests {
         assert_eq!(Table::LeadInteractions.name(), "lead_interactions");
         assert_eq!("password_vault".parse(), Ok(Table::PasswordVault));
         assert_eq!("fef60ef31522".parse(), Ok(Revision::Crm));
+    }
+
+    #[test]
+    fn all_that_belongs_to_a_table_names_it_alike() {
+        for table in Table::ALL {
+            if let Some((parent, column)) = table.parent() {
+                assert_eq!(parent.named_as(), Some(column));
+            }
+        }
+        assert_eq!(Table::Invoices.named_as(), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The proof: every row of the old database beside what the read models say today, field by field.
 //!
-//! It knows nothing of how rows were translated. A value is the same, or a repair names the column, or it was changed
-//! since, or it is a difference.
+//! It knows nothing of how rows were translated. A value is the same, or what a repair of the column says was taken
+//! instead, or it was changed since, or it is a difference. What was changed since was changed by an event of somebody
+//! else than an import, after an import had left it right, and stands in the row as it does in its newest version.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -12,19 +13,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::PgPool;
 
-use super::ImportError;
 use super::old::{Repair, old_id, squashed};
 use super::progress::Progress;
 use super::source::{Source, SourceRow};
 use super::tables::Table;
+use super::{ImportError, PATIENCE, caught_up};
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::api::App;
 
 /// Differences that are told one by one.
 const TOLD: usize = 1_000;
-
-/// Versions of a row that are looked at to tell what was changed since.
-const VERSIONS: usize = 100;
 
 /// How a value of the old database is compared with one of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +226,8 @@ struct Filed {
     heap: String,
     repairs: Vec<Repair>,
     row: String,
+    /// It was gone when it was last looked for.
+    vanished: bool,
 }
 
 struct Comparison<'a> {
@@ -250,7 +250,7 @@ pub async fn verify(
     let head: i64 = sqlx::query_scalar("select coalesce(max(position), 0) from events")
         .fetch_one(&app.database.cell_of(tenant).importer)
         .await?;
-    app.projections.reached(head, std::time::Duration::from_secs(600)).await?;
+    caught_up(app, head, PATIENCE).await?;
     let rows: i64 = source.shape.rows.values().sum();
     progress.part("comparing", u64::try_from(rows).unwrap_or(0));
     let pool = &app.database.cell_of(tenant).importer;
@@ -312,10 +312,12 @@ impl Comparison<'_> {
         let mut named = HashSet::new();
         for row in rows {
             let fields: Map<String, Value> = serde_json::from_str(&row.json).map_err(ImportError::Encode)?;
+            let repairs = filed.get(&row.pk).map(|filed| filed.repairs.as_slice()).unwrap_or_default();
             for (column, _, how) in columns {
-                if let (How::Named(of), Some(id)) = (how, fields.get(*column).and_then(old_id)) {
-                    named.insert((of.name(), id));
-                }
+                let How::Named(of) = how else { continue };
+                named.extend(fields.get(*column).and_then(old_id).map(|id| (of.name(), id)));
+                let mapped = repairs.iter().filter(|repair| repair.field == *column);
+                named.extend(mapped.filter_map(|repair| Some((of.name(), repair.after.clone()?))));
             }
             read.push((row, fields));
         }
@@ -339,46 +341,139 @@ impl Comparison<'_> {
                 continue;
             };
             counts.compared += 1;
-            let mut open = Vec::new();
+            let last_read: Map<String, Value> = serde_json::from_str(&filed.row).map_err(ImportError::Encode)?;
+            let id = id.as_deref().unwrap_or_default();
+            if self.is_missing(versions, id, ours, filed, &fields).await? {
+                difference(
+                    &mut self.proof,
+                    table,
+                    row.pk,
+                    Some(id.to_owned()),
+                    None,
+                    Value::Object(fields),
+                    Value::Null,
+                );
+                continue;
+            }
             for (column, own, how) in columns.iter().chain(addressed(table)) {
                 let Some(old) = fields.get(*column) else { continue };
+                let field = Field { table, column, own, how: *how, old, row: &fields, names: &names, filed };
                 let counts = self.proof.tables.entry(table.name().to_owned()).or_default();
                 counts.fields += 1;
-                if same(*how, old, ours, own, &names) {
+                if field.same(ours) {
                     continue;
                 }
-                if repaired(table, column, *how, ours, own, &filed.repairs) {
+                if field.repaired(ours) || self.said_otherwise(row.pk, &field, ours).await? {
+                    let counts = self.proof.tables.entry(table.name().to_owned()).or_default();
                     counts.repaired += 1;
                     continue;
                 }
-                open.push((*column, *own, *how, old.clone()));
-            }
-            if open.is_empty() {
-                continue;
-            }
-            // What differs may have been changed since: in the old database, or here.
-            let last_read: Map<String, Value> = serde_json::from_str(&filed.row).map_err(ImportError::Encode)?;
-            let as_imported = self.as_imported(versions, id.as_deref().unwrap_or_default()).await?;
-            for (column, own, how, old) in open {
-                let there = last_read.get(column).is_some_and(|before| *before != old);
-                let here = as_imported.iter().any(|then| {
-                    same(how, &old, then, own, &names) || repaired(table, column, how, then, own, &filed.repairs)
-                });
-                if there || here {
+                // What differs may have been changed since: in the old database, or here.
+                let before = last_read.get(*column).filter(|before| *before != old);
+                let taken_over = Field { old: before.unwrap_or(old), row: &last_read, ..field };
+                let there = before.is_some() && taken_over.explains(ours);
+                if there || self.changed_here(versions, id, ours, &taken_over).await? {
                     self.proof.tables.entry(table.name().to_owned()).or_default().changed_since += 1;
                     continue;
                 }
-                let new = ours.get(own).cloned().unwrap_or(Value::Null);
-                difference(&mut self.proof, table, row.pk, id.clone(), Some(column), old, new);
+                let new = ours.get(*own).cloned().unwrap_or(Value::Null);
+                difference(&mut self.proof, table, row.pk, Some(id.to_owned()), Some(column), old.clone(), new);
             }
         }
         Ok(())
     }
 
+    /// Whether what a row became was taken away, and nobody here did that, nor the old application by hiding it.
+    async fn is_missing(
+        &self,
+        versions: &str,
+        id: &str,
+        ours: &Map<String, Value>,
+        filed: &Filed,
+        fields: &Map<String, Value>,
+    ) -> Result<bool, ImportError> {
+        const DELETED: &str = "deleted_at";
+        let there = |row: &Map<String, Value>| row.get(DELETED).is_none_or(Value::is_null);
+        // It was gone, and is there again since: the next import brings it back.
+        let hidden = versions == "lead_versions" && fields.get("is_active") == Some(&Value::Bool(false));
+        if there(ours) || hidden || filed.vanished {
+            return Ok(false);
+        }
+        Ok(!self.changed_by_others(versions, id, ours, DELETED, there).await?)
+    }
+
+    /// Whether another row assigns the same member to the same project, and says what they do here.
+    async fn said_otherwise(&self, pk: i64, field: &Field<'_>, ours: &Map<String, Value>) -> Result<bool, ImportError> {
+        let Some(Some(role)) = field.role(ours) else { return Ok(false) };
+        Ok(sqlx::query_scalar(
+            "select exists (
+                 select 1 from legacy_rows r
+                 join legacy_rows o on o.tenant_id = $1 and o.source_table = r.source_table and o.pk <> r.pk
+                                   and o.parent_id = r.parent_id and o.imported is not null and not o.vanished
+                                   and btrim(o.row::json ->> 'user_id') = btrim(r.row::json ->> 'user_id')
+                 where r.tenant_id = $1 and r.source_table = 'project_assignments' and r.pk = $2
+                   and coalesce(nullif(btrim(o.row::json ->> 'role'), ''), 'member') = $3)",
+        )
+        .bind(self.tenant.to_string())
+        .bind(pk)
+        .bind(role)
+        .fetch_one(self.pool)
+        .await?)
+    }
+
+    /// Whether somebody else than an import changed the field, after one had left it as the old database says.
+    async fn changed_here(
+        &self,
+        versions: &str,
+        id: &str,
+        ours: &Map<String, Value>,
+        field: &Field<'_>,
+    ) -> Result<bool, ImportError> {
+        self.changed_by_others(versions, id, ours, field.own, |row| field.explains(row)).await
+    }
+
+    /// Whether the event after which a row was no longer `right` is of somebody else than an import, and the row stands
+    /// as its newest version does.
+    async fn changed_by_others(
+        &self,
+        versions: &str,
+        id: &str,
+        ours: &Map<String, Value>,
+        own: &str,
+        right: impl Fn(&Map<String, Value>) -> bool,
+    ) -> Result<bool, ImportError> {
+        let exact = exact(versions);
+        // Only where the field changes; numbers as text, so that no digit is lost.
+        let statement = format!(
+            "select value::text, imported from (
+                 select position, value, imported, lag(value) over (order by position) as before,
+                        row_number() over (order by position) as version
+                 from (
+                     select t.position, (to_jsonb(t) {exact}) -> $3 as value,
+                            coalesce(e.metadata ->> 'source' = 'legacy', false) as imported
+                     from {versions} t join events e on e.position = t.position
+                     where t.tenant_id = $1 and t.id = $2) versions) changes
+             where version = 1 or value is distinct from before order by position"
+        );
+        let changes: Vec<(Option<String>, bool)> =
+            sqlx::query_as(&statement).bind(self.tenant.to_string()).bind(id).bind(own).fetch_all(self.pool).await?;
+        let (mut was_right, mut by_others, mut newest) = (false, false, Value::Null);
+        for (value, imported) in changes {
+            newest =
+                value.map_or(Ok(Value::Null), |value| serde_json::from_str(&value)).map_err(ImportError::Encode)?;
+            let is_right = right(&Map::from_iter([(own.to_owned(), newest.clone())]));
+            if was_right && !is_right {
+                by_others = !imported;
+            }
+            was_right = is_right;
+        }
+        Ok(by_others && !was_right && ours.get(own).unwrap_or(&Value::Null) == &newest)
+    }
+
     async fn filed(&self, table: Table, pks: &[i64]) -> Result<HashMap<i64, Filed>, ImportError> {
-        type Line = (i64, Option<String>, Option<String>, String, String, String);
+        type Line = (i64, Option<String>, Option<String>, String, String, String, bool);
         let rows: Vec<Line> = sqlx::query_as(
-            "select r.pk, k.local_id, p.local_id, r.heap, r.repairs, r.row from legacy_rows r
+            "select r.pk, k.local_id, p.local_id, r.heap, r.repairs, r.row, r.vanished from legacy_rows r
              left join legacy_keys k on k.tenant_id = r.tenant_id and k.source_table = r.source_table and k.pk = r.pk
              left join legacy_keys p on p.tenant_id = r.tenant_id and p.source_table = r.parent_table
                                     and p.legacy_id = r.parent_id and p.referable
@@ -390,19 +485,22 @@ impl Comparison<'_> {
         .fetch_all(self.pool)
         .await?;
         rows.into_iter()
-            .map(|(pk, local_id, parent, heap, repairs, row)| {
+            .map(|(pk, local_id, parent, heap, repairs, row, vanished)| {
                 let repairs = serde_json::from_str(&repairs).map_err(ImportError::Encode)?;
-                Ok((pk, Filed { local_id, parent, heap, repairs, row }))
+                Ok((pk, Filed { local_id, parent, heap, repairs, row, vanished }))
             })
             .collect()
     }
 
+    /// The ids that rows have here. One that is gone from the old database is still who it was.
     async fn names(&self, named: HashSet<(&str, String)>) -> Result<HashMap<(String, String), String>, ImportError> {
         let (tables, ids): (Vec<&str>, Vec<String>) = named.into_iter().unzip();
         let rows: Vec<(String, String, String)> = sqlx::query_as(
-            "select k.source_table, k.legacy_id, k.local_id from unnest($2::text[], $3::text[]) as n (t, i)
-             join legacy_keys k on k.tenant_id = $1 and k.source_table = n.t and k.legacy_id = n.i and k.referable
-             where k.local_id is not null",
+            "select distinct on (k.source_table, k.legacy_id) k.source_table, k.legacy_id, k.local_id
+             from unnest($2::text[], $3::text[]) as n (t, i)
+             join legacy_keys k on k.tenant_id = $1 and k.source_table = n.t and k.legacy_id = n.i
+             where k.local_id is not null
+             order by k.source_table, k.legacy_id, k.referable desc, k.pk",
         )
         .bind(self.tenant.to_string())
         .bind(tables)
@@ -427,19 +525,6 @@ impl Comparison<'_> {
             .fetch_all(self.pool)
             .await?;
         rows.into_iter().map(|(id, json)| Ok((id, serde_json::from_str(&json).map_err(ImportError::Encode)?))).collect()
-    }
-
-    /// The row as imports left it, each time that one told something of it.
-    async fn as_imported(&self, versions: &str, id: &str) -> Result<Vec<Map<String, Value>>, ImportError> {
-        let exact = exact(versions);
-        let statement = format!(
-            "select (to_jsonb(t) {exact})::text from {versions} t join events e on e.position = t.position
-             where t.tenant_id = $1 and t.id = $2 and e.metadata ->> 'source' = 'legacy'
-             order by t.position desc limit {VERSIONS}"
-        );
-        let versions: Vec<String> =
-            sqlx::query_scalar(&statement).bind(self.tenant.to_string()).bind(id).fetch_all(self.pool).await?;
-        versions.iter().map(|json| serde_json::from_str(json).map_err(ImportError::Encode)).collect()
     }
 }
 
@@ -470,18 +555,75 @@ fn exact(model: &str) -> &'static str {
     }
 }
 
-/// Whether a named repair explains the value: what it says was taken instead is what is there.
-fn repaired(table: Table, column: &str, how: How, ours: &Map<String, Value>, own: &str, repairs: &[Repair]) -> bool {
-    let is = plain(ours.get(own));
-    let explains = |repair: &&Repair| match (&repair.after, how) {
-        (Some(after), How::Text) => is.as_deref() == Some(after.trim()) || own == "members",
-        (Some(after), How::Number) => number(Some(after)) == number(is.as_deref()),
-        (Some(after), How::Date) => after.get(..10) == is.as_deref(),
-        (Some(after), How::Time) => moment(Some(after)) == moment(is.as_deref()),
-        _ => true,
-    };
-    repairs.iter().filter(|repair| repair.field == column).any(|repair| explains(&repair))
-        || explained_by_place(table, column, repairs)
+/// A value of the old database, and all that says what it should be here.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    table: Table,
+    column: &'a str,
+    own: &'a str,
+    how: How,
+    old: &'a Value,
+    /// The row that it stands in.
+    row: &'a Map<String, Value>,
+    names: &'a HashMap<(String, String), String>,
+    filed: &'a Filed,
+}
+
+impl Field<'_> {
+    fn explains(&self, ours: &Map<String, Value>) -> bool {
+        self.same(ours) || self.repaired(ours)
+    }
+
+    fn same(&self, ours: &Map<String, Value>) -> bool {
+        match self.role(ours) {
+            Some(role) => role == plain(Some(self.old)),
+            None => same(self.how, self.old, ours, self.own, self.names),
+        }
+    }
+
+    /// Whether a named repair explains the value: what it says was taken instead is what is there.
+    fn repaired(&self, ours: &Map<String, Value>) -> bool {
+        let is = self.role(ours).unwrap_or_else(|| plain(ours.get(self.own)));
+        let is = is.as_deref();
+        let explains = |repair: &Repair| match (repair.after.as_deref().map(str::trim), self.how) {
+            (None, How::Address(part)) => plain(ours.get(self.own).and_then(|address| address.get(part))).is_none(),
+            (None, How::Flag) => is != Some("true"),
+            (None, How::Active) => is.is_some(),
+            (None, _) => is.is_none(),
+            (Some(after), How::Text) => is == Some(after),
+            (Some(after), How::Number) => number(Some(after)) == number(is),
+            // The currency stands beside the amount.
+            (Some(after), How::Money) => number(after.split_whitespace().next()) == number(is),
+            (Some(after), How::Date) => after.get(..10) == is,
+            (Some(after), How::Time) => moment(Some(after)) == moment(is),
+            (Some(after), How::Flag) => (after == "true") == (is == Some("true")),
+            (Some("true"), How::Active) => is == Some("active"),
+            (Some("false"), How::Active) => is != Some("active"),
+            (Some(after), How::Active) => is == Some(after),
+            (Some(after), How::Address(part)) => {
+                plain(ours.get(self.own).and_then(|address| address.get(part))).as_deref() == Some(after)
+            }
+            (Some(after), How::Named(_)) => {
+                same(self.how, &Value::String(after.to_owned()), ours, self.own, self.names)
+            }
+        };
+        let repairs = &self.filed.repairs;
+        repairs.iter().filter(|repair| repair.field == self.column).any(explains)
+            || explained_by_place(self.table, self.column, repairs)
+    }
+
+    /// What the member does of whom the row speaks; none if the field is no role of a member.
+    fn role(&self, ours: &Map<String, Value>) -> Option<Option<String>> {
+        if self.own != "members" {
+            return None;
+        }
+        let user = self.row.get("user_id").and_then(old_id)?;
+        let user = self.names.get(&(Table::Users.name().to_owned(), user));
+        let members = ours.get(self.own).and_then(Value::as_array).into_iter().flatten();
+        let mut members =
+            members.filter(|member| member.get("user_id").and_then(Value::as_str) == user.map(String::as_str));
+        Some(members.next().and_then(|member| plain(member.get("role"))))
+    }
 }
 
 /// What one repair explains of another column than its own.
@@ -491,7 +633,8 @@ fn explained_by_place(table: Table, column: &str, repairs: &[Repair]) -> bool {
         (Table::Users, "is_active") => any(&["client_locked_out"]),
         (Table::Users, _) => any(&["founder_already_there"]),
         (Table::Invoices, "currency") => any(&["currency_of_amount"]),
-        (Table::Leads, "stage" | "probability") => any(&["stage_contradicts_conversion"]),
+        (Table::Leads, "stage") => any(&["stage_contradicts_conversion"]),
+        (Table::Leads, "probability") => any(&["stage_contradicts_conversion", "probability_unreadable"]),
         (Table::ProjectAssignments, "role") => any(&["assigned_twice"]),
         _ => false,
     }
@@ -534,11 +677,6 @@ fn same(
     let new = ours.get(own).unwrap_or(&Value::Null);
     let (was, is) = (plain(Some(old)), plain(Some(new)));
     match how {
-        // A role stands beside the member who has it.
-        How::Text if own == "members" => {
-            let role = |member: &Value| plain(member.get("role"));
-            new.as_array().is_some_and(|members| members.iter().any(|member| role(member) == was))
-        }
         How::Text => was == is || (own == "role" && was.as_deref().map(squashed) == is.as_deref().map(squashed)),
         How::Number | How::Money => number(was.as_deref()) == number(is.as_deref()) && was.is_some() == is.is_some(),
         How::Date => was.as_deref().and_then(|text| text.get(..10)) == is.as_deref(),
@@ -566,8 +704,8 @@ fn number(text: Option<&str>) -> Option<Decimal> {
 fn moment(text: Option<&str>) -> Option<chrono::DateTime<chrono::Utc>> {
     let text = text?;
     text.parse().ok().or_else(|| {
-        let naive = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?;
-        Some(naive.and_utc())
+        let of = |format| chrono::NaiveDateTime::parse_from_str(text, format).ok();
+        Some(of("%Y-%m-%dT%H:%M:%S%.f").or_else(|| of("%Y-%m-%d %H:%M:%S%.f"))?.and_utc())
     })
 }
 

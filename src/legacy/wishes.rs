@@ -98,6 +98,24 @@ impl Times {
         earliest
     }
 
+    /// When what does not say it last changed came to an end: with the last that anything else says of it.
+    pub(super) fn end_with(
+        self,
+        old: &mut Old,
+        begun: DateTime<Utc>,
+        others: impl IntoIterator<Item = Option<DateTime<Utc>>>,
+    ) -> DateTime<Utc> {
+        let ended = self.end(old, begun);
+        let latest = others.into_iter().flatten().max().filter(|latest| *latest > ended);
+        match latest {
+            Some(latest) if self.updated.is_none() && old.has("updated_at") => {
+                old.repair("updated_at_missing", "updated_at", Some(latest.to_rfc3339()));
+                latest
+            }
+            _ => ended,
+        }
+    }
+
     /// When it last changed, not before it began.
     pub(super) fn end(self, old: &mut Old, begun: DateTime<Utc>) -> DateTime<Utc> {
         match self.updated {
@@ -660,6 +678,10 @@ impl Translation<'_> {
             begun
         });
         let issue_date = issued.date_naive();
+        if status == InvoiceStatus::Paid && issue_date > self.last_moment.date_naive() {
+            let sentence = format!("the invoice is paid, and its issue date {issue_date} is still to come");
+            return Err(Quarantine::new("issue_date_ahead", sentence));
+        }
         let due_date = self.due_date(old, issue_date);
         let paid = self.paid(old, status, paid_at, issued, ended);
         let details = InvoiceDetails {
@@ -710,10 +732,10 @@ impl Translation<'_> {
             Some(paid) if paid.date_naive() >= issued.date_naive() => Some(paid),
             Some(_) => {
                 old.repair("paid_before_issue", "paid_date", Some(issued.date_naive().to_string()));
-                Some(issued)
+                Some(issued.min(self.last_moment))
             }
             None => {
-                let paid = ended.max(issued);
+                let paid = ended.max(issued.min(self.last_moment));
                 old.repair("paid_date_missing", "paid_date", Some(paid.date_naive().to_string()));
                 Some(paid)
             }

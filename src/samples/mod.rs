@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
+use uuid::Uuid;
 
 use self::story::{Act, SampleBusiness, Step};
 use crate::access::credentials;
@@ -30,24 +31,45 @@ use crate::api::App;
 use crate::clock::new_event_id;
 use crate::event_store::{Actor, AppendError, Context, IdempotencyClaim, StreamId, TenantScope, Work, directory};
 
-/// Where the sign-ins are kept, and while they are not all good yet.
-const SIGN_INS: &str = "sample-sign-ins.txt";
-const UNFINISHED: &str = "sample-sign-ins.part";
 /// Who the keys of the steps belong to.
 const ACTOR: &str = "samples";
 
-/// The file with the sample sign-ins.
-#[must_use]
-pub fn sign_ins_path(state_dir: &Path) -> PathBuf {
-    state_dir.join(SIGN_INS)
+/// Where the sign-ins of one installation are kept. Another database may be served from the same folder: what is kept
+/// for one says nothing of the other.
+struct Files {
+    /// Once they are all good.
+    sign_ins: PathBuf,
+    /// The password, until then.
+    unfinished: PathBuf,
 }
 
-/// How to sign in as the people of the samples; none if no samples were loaded.
+impl Files {
+    /// An installation is known by its first event, which goes wherever its log goes.
+    async fn of(app: &App, state_dir: &Path) -> anyhow::Result<Self> {
+        let platform = StreamId::of_tenant(TenantId::Platform);
+        let first: Uuid = sqlx::query_scalar(
+            "select event_id from events where aggregate_type = $1 and aggregate_id = $2 and sequence = 1",
+        )
+        .bind(platform.aggregate_type)
+        .bind(platform.aggregate_id())
+        .fetch_one(&app.database.cell_of(TenantId::Platform).founder)
+        .await
+        .context("the platform has no beginning")?;
+        let first = first.simple().to_string();
+        let (_, id) = first.split_at_checked(first.len().saturating_sub(12)).unwrap_or_default();
+        let file = |ending: &str| state_dir.join(format!("sample-sign-ins-{id}.{ending}"));
+        Ok(Self { sign_ins: file("txt"), unfinished: file("part") })
+    }
+}
+
+/// How to sign in as the people of the samples, and the file that says so; none if no samples were loaded into this
+/// database from this folder.
 ///
 /// # Errors
-/// If the file cannot be read.
-pub fn sign_ins(state_dir: &Path) -> anyhow::Result<Option<String>> {
-    read(&sign_ins_path(state_dir))
+/// If the database or the file cannot be read.
+pub async fn sign_ins(app: &App, state_dir: &Path) -> anyhow::Result<Option<(PathBuf, String)>> {
+    let path = Files::of(app, state_dir).await?.sign_ins;
+    Ok(read(&path)?.map(|text| (path, text)))
 }
 
 /// Loads the samples, unless they are there or the platform has businesses already. Whether it did.
@@ -55,10 +77,10 @@ pub fn sign_ins(state_dir: &Path) -> anyhow::Result<Option<String>> {
 /// # Errors
 /// If the database or the state folder fails; what was loaded stays, and the next call goes on from there.
 pub async fn load(app: &App, state_dir: &Path) -> anyhow::Result<bool> {
-    if sign_ins(state_dir)?.is_some() {
+    let Files { sign_ins, unfinished } = Files::of(app, state_dir).await?;
+    if read(&sign_ins)?.is_some() {
         return Ok(false);
     }
-    let unfinished = state_dir.join(UNFINISHED);
     let password = match read(&unfinished)? {
         Some(password) => password,
         None if directory::has_businesses(&app.access.pool).await? => return Ok(false),
@@ -84,7 +106,7 @@ pub async fn load(app: &App, state_dir: &Path) -> anyhow::Result<bool> {
     progress.finish_and_clear();
     let head = *app.store.head().borrow();
     app.projections.reached(head, std::time::Duration::from_secs(60)).await?;
-    write_private(&sign_ins_path(state_dir), &described(&businesses, &password))?;
+    write_private(&sign_ins, &described(&businesses, &password))?;
     fs::remove_file(&unfinished).context("the unfinished sign-ins cannot be removed")?;
     Ok(true)
 }

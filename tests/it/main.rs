@@ -16,6 +16,7 @@ mod auth;
 mod batch;
 mod bulk;
 mod cluster;
+mod commands;
 mod conditional;
 mod consistency;
 mod contract;

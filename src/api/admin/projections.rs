@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::aggregates::ids::TenantId;
 use crate::api::caller::Founder;
 use crate::api::{App, Json, Problem};
-use crate::event_store::Cell;
+use crate::event_store::{Cell, directory};
 use crate::projections::rebuild::{self, Detail, Overview, Rebuild, RebuildError};
 use crate::projections::replay;
 use crate::projections::verify::{self, Scope, State as Verified, Verification, VerifyError};
@@ -198,10 +198,7 @@ async fn read_verification(_: Founder, State(app): State<App>, named: Named) -> 
 /// Whether the log knows the business: its rows may be just what is missing.
 async fn known(app: &App, tenant: Option<TenantId>) -> Result<(), Problem> {
     let Some(tenant) = tenant else { return Ok(()) };
-    let known: bool = sqlx::query_scalar("select exists (select from events where tenant_id = $1)")
-        .bind(tenant.to_string())
-        .fetch_one(&app.database.cell_of(tenant).founder)
-        .await?;
+    let known = directory::is_known(&app.database.cell_of(tenant).founder, tenant).await?;
     if known { Ok(()) } else { Err(Problem::invalid_field("/tenant_id", "unknown", "there is no such business")) }
 }
 

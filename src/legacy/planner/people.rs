@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use serde_json::Value;
 
-use super::{Family, Found, PAGE, Page, Planner, Reading, name_of_id, outcome};
+use super::{Asked, Family, Found, PAGE, Page, Planner, Reading, Was, name_of_id, outcome};
 use crate::aggregates::ids::{TenantId, UserId};
+use crate::aggregates::permission::Role;
 use crate::aggregates::tenant::{Tenant, TenantCommand, TenantPatch};
 use crate::aggregates::user::{User, UserCommand};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
@@ -26,6 +27,9 @@ const THE_BUSINESS: [&str; 3] = ["DEV-000", "TEN-001", "your_business"];
 impl Planner<'_> {
     pub(super) async fn users(&self) -> Result<(), ImportError> {
         let twins = self.twins().await?;
+        let mut owners = self.active_owners().await?;
+        // Who is gone is dealt with last: the last active owner stays, and another may come with this run.
+        let (mut gone, mut correlations) = (Vec::new(), HashMap::new());
         let mut flow = self.flow(Table::Users);
         while let Some(Page { readings, names, mut found, .. }) = flow.next().await? {
             let t = self.translation(&names);
@@ -33,18 +37,50 @@ impl Planner<'_> {
             let busy = self.with_open_work(&readings).await?;
             for reading in readings {
                 let pk = reading.root.pk;
+                if reading.is_gone() {
+                    correlations.extend(found.correlations.remove_entry(&(Table::Users, pk)));
+                    gone.push(reading);
+                    continue;
+                }
                 if self.founder == Some(pk) {
                     self.founder(reading, &t, twins.get(&pk), &holders, &mut found).await?;
                     continue;
                 }
                 let open_work = reading.root.legacy_id.as_ref().is_some_and(|id| busy.contains(id));
-                self.user(reading, &t, twins.get(&pk), &holders, open_work, &mut found).await?;
+                self.user(reading, &t, twins.get(&pk), &holders, open_work, &mut owners, &mut found).await?;
             }
             flow.store(found, self.progress).await?;
         }
+        let mut found = Found { correlations, ..Found::default() };
+        for reading in gone {
+            self.user_gone(reading, &mut owners, &mut found).await?;
+        }
+        super::store(self.staging.clone(), Table::Users, found).await
+    }
+
+    /// Nobody is taken away: who is gone is locked, unless they are the founder, or gone from here already.
+    async fn user_gone(
+        &self,
+        reading: Reading,
+        owners: &mut HashSet<String>,
+        found: &mut Found,
+    ) -> Result<(), ImportError> {
+        if reading.before.is_none() || self.founder == Some(reading.root.pk) {
+            return Ok(());
+        }
+        let loaded = self.state::<User>(&reading.root).await?;
+        let id = reading.root.local_id.clone();
+        let there = loaded.0.status != UserStatus::Deactivated;
+        let reason = Text::new("Gone from the old system").ok();
+        let command = UserCommand::Lock { reason, other_active_owners: others(owners, &id) };
+        let mut family: Family<UserCommand> = Family::new();
+        family.gone((Table::Users, reading.root.pk), self.last_moment, there.then_some(command));
+        let asked = self.file::<User, ()>(&reading.root, Table::Users, loaded, family, found, |_, _, _| None)?;
+        remember(owners, id, &asked);
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what is known of one user")]
     async fn user(
         &self,
         mut reading: Reading,
@@ -52,54 +88,52 @@ impl Planner<'_> {
         twin: Option<&String>,
         holders: &HashMap<String, String>,
         open_work: bool,
+        owners: &mut HashSet<String>,
         found: &mut Found,
     ) -> Result<(), ImportError> {
         let loaded = self.state::<User>(&reading.root).await?;
         let status = loaded.0.status;
+        let was = reading.was();
         let own = (Table::Users, reading.root.pk);
         let id = reading.root.local_id.clone();
         let mut family: Family<UserCommand> = Family::new();
-        match (reading.now.take(), reading.before.take()) {
-            (Some(mut old), before) => {
-                name_of_id(&mut old, &id);
-                let known = before.is_some();
-                // An address that was replaced is not the twin's any more.
-                let replaced = old.repairs.iter().any(|repair| repair.rule == "mapped" && repair.field == "email");
-                let twin = twin.filter(|_| !replaced);
-                let own_id = format!("{}:{id}", self.tenant);
-                let wish = t.user_wish(&mut old).and_then(|wish| {
-                    only_once(&wish.details.email, twin, holders, &own_id)?;
-                    Ok(wish)
-                });
-                let before: Option<UserWish> = before.and_then(|mut before| t.user_wish(&mut before).ok());
-                match (before, wish) {
-                    (_, Err(quarantine)) => family.aside(old, known, quarantine),
-                    (None, Ok(wish)) => {
-                        let begun = wish.times.begin(&mut old, [], t.last_moment);
-                        let ended = wish.times.end(&mut old, begun);
-                        if !wish.active && open_work {
-                            old.repair("inactive_with_open_work", "is_active", Some(UserStatus::Locked.to_string()));
-                        }
-                        let steps = steps::user(own, wish, begun, ended, open_work);
-                        family.fine(old, known, steps);
+        let before = reading.before.take();
+        if let Some(mut old) = reading.now.take() {
+            name_of_id(&mut old, &id);
+            // An address that was replaced is not the twin's any more.
+            let replaced = old.repairs.iter().any(|repair| repair.rule == "mapped" && repair.field == "email");
+            let twin = twin.filter(|_| !replaced);
+            let own_id = format!("{}:{id}", self.tenant);
+            let wish = t.user_wish(&mut old).and_then(|wish| {
+                only_once(&wish.details.email, twin, holders, &own_id)?;
+                Ok(wish)
+            });
+            let before: Option<UserWish> = before.and_then(|mut before| t.user_wish(&mut before).ok());
+            match (before, wish) {
+                (_, Err(quarantine)) => family.aside(old, was, quarantine),
+                (None, Ok(wish)) => {
+                    let begun = wish.times.begin(&mut old, [], t.last_moment);
+                    let ended = wish.times.end(&mut old, begun);
+                    if !wish.active && open_work {
+                        old.repair("inactive_with_open_work", "is_active", Some(UserStatus::Locked.to_string()));
                     }
-                    (Some(before), Ok(after)) => {
-                        let at = after.times.updated.unwrap_or(t.last_moment);
-                        let others = self.other_active_owners(&id).await?;
-                        let steps = steps::user_changes(own, &before, &after, at, status, open_work, others);
-                        family.fine(old, known, steps);
+                    let steps = steps::user(own, wish, begun, ended, open_work);
+                    family.fine(old, was, steps);
+                }
+                (Some(before), Ok(after)) => {
+                    let at = after.times.updated.unwrap_or(t.last_moment);
+                    let others = others(owners, &id);
+                    let steps = steps::user_changes(own, &before, &after, at, status, open_work, others);
+                    family.fine(old, was, steps);
+                    // Whoever was gone was locked.
+                    if was == Was::Back && status == UserStatus::Locked && before.active && after.active {
+                        family.back(own, t.last_moment, UserCommand::Unlock {});
                     }
                 }
             }
-            (None, Some(_)) if reading.is_gone() => {
-                let other_active_owners = self.other_active_owners(&id).await?;
-                let command =
-                    UserCommand::Lock { reason: Text::new("Gone from the old system").ok(), other_active_owners };
-                family.steps.push(Step { at: t.last_moment, order: steps::ENDS, row: own, actor: None, command });
-            }
-            _ => {}
         }
-        self.file::<User, ()>(&reading.root, Table::Users, loaded, family, found, |_, _, _| None)?;
+        let asked = self.file::<User, ()>(&reading.root, Table::Users, loaded, family, found, |_, _, _| None)?;
+        remember(owners, id, &asked);
         Ok(())
     }
 
@@ -124,7 +158,7 @@ impl Planner<'_> {
             if reading.before.is_none() {
                 old.repair("founder_already_there", "email", Some(there.email.to_string()));
             }
-            family.fine(old, true, Vec::new());
+            family.fine(old, Was::Known, Vec::new());
         } else {
             let own_id = stream.aggregate_id();
             let email = login(&mut old).and_then(|email| {
@@ -140,15 +174,15 @@ impl Planner<'_> {
                         Some(full_name) => {
                             let command = UserCommand::RegisterFounder { email, full_name };
                             let step = Step { at: begun, order: steps::BEGINS, row: own, actor: None, command };
-                            family.fine(old, false, vec![step]);
+                            family.fine(old, Was::New, vec![step]);
                         }
-                        None => family.aside(old, false, Quarantine::new("name_missing", "the founder has no name")),
+                        None => family.aside(old, Was::New, Quarantine::new("name_missing", "the founder has no name")),
                     }
                 }
-                Err(quarantine) => family.aside(old, false, quarantine),
+                Err(quarantine) => family.aside(old, Was::New, quarantine),
             }
         }
-        let Family { steps, judged } = family;
+        let Family { steps, judged, .. } = family;
         let founder = UserId::FOUNDER.to_string();
         let teller = Teller { tenant: self.tenant, stream_tenant: TenantId::Platform, local_id: &founder };
         let told = teller.tell(&loaded.state, loaded.version, steps, |_: &User, _, _| None::<()>)?;
@@ -235,16 +269,14 @@ impl Planner<'_> {
         Ok(busy.into_iter().collect())
     }
 
-    async fn other_active_owners(&self, id: &str) -> Result<u32, ImportError> {
-        let owners: i64 = sqlx::query_scalar(
-            "select count(*) from users where tenant_id = $1 and id <> $2
-                                          and role = 'BUSINESS_OWNER' and status = 'active'",
+    async fn active_owners(&self) -> Result<HashSet<String>, ImportError> {
+        let owners: Vec<String> = sqlx::query_scalar(
+            "select id from users where tenant_id = $1 and role = 'BUSINESS_OWNER' and status = 'active'",
         )
         .bind(self.staging.tenant())
-        .bind(id)
-        .fetch_one(&self.staging.pool)
+        .fetch_all(&self.staging.pool)
         .await?;
-        Ok(u32::try_from(owners).unwrap_or(u32::MAX))
+        Ok(owners.into_iter().collect())
     }
 
     /// The rows that are no aggregate's.
@@ -276,37 +308,44 @@ impl Planner<'_> {
     /// The business whose history this is gets its details; another one is somebody else's to register.
     async fn businesses(&self) -> Result<(), ImportError> {
         let pages = self.pages();
-        let rows = self.staging.staged(Table::Tenants, i64::MIN, PAGE).await?;
-        let mut found = Found::default();
         let stream = StreamId::of_tenant(self.tenant);
         let mut loaded = self.store.streams().read::<Tenant>(&stream).await?;
-        for (pk, row) in rows {
-            let Some(json) = row else { continue };
-            let mut old = pages.read(Table::Tenants, pk, &json)?;
-            found.correlations.insert((Table::Tenants, pk), pages.correlation(Table::Tenants, pk, &json));
-            let name = old.plain("system_id").unwrap_or_default();
-            let quarantine = if name == TenantId::Platform.to_string() {
-                old.repair("platform_already_there", "system_id", None);
-                None
-            } else if name == self.tenant.to_string() || THE_BUSINESS.contains(&name.as_str()) {
-                let step = self.business(&mut old, (Table::Tenants, pk));
-                let local_id = self.tenant.to_string();
-                let teller = Teller { tenant: self.tenant, stream_tenant: self.tenant, local_id: &local_id };
-                if loaded.version > 0 {
-                    let told = teller.tell(&loaded.state, loaded.version, vec![step], |_: &Tenant, _, _| None::<()>)?;
-                    loaded.state = told.state;
-                    loaded.version += i64::try_from(told.events.len()).unwrap_or(0);
-                    found.plan.extend(told.events);
-                }
-                None
-            } else {
-                let sentence = format!("{name} is another business; register it, and its data can be brought in there");
-                Some(Quarantine::new("another_business", sentence))
-            };
-            found.outcomes.push(outcome((Table::Tenants, pk), &old.repairs, quarantine)?);
+        let mut after = i64::MIN;
+        loop {
+            let rows = self.staging.staged(Table::Tenants, after, PAGE).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = *last;
+            let mut found = Found::default();
+            for (pk, row) in rows {
+                let Some(json) = row else { continue };
+                let mut old = pages.read(Table::Tenants, pk, &json)?;
+                found.correlations.insert((Table::Tenants, pk), pages.correlation(Table::Tenants, pk, &json));
+                let name = old.plain("system_id").unwrap_or_default();
+                let quarantine = if name == TenantId::Platform.to_string() {
+                    old.repair("platform_already_there", "system_id", None);
+                    None
+                } else if name == self.tenant.to_string() || THE_BUSINESS.contains(&name.as_str()) {
+                    let step = self.business(&mut old, (Table::Tenants, pk));
+                    let local_id = self.tenant.to_string();
+                    let teller = Teller { tenant: self.tenant, stream_tenant: self.tenant, local_id: &local_id };
+                    if loaded.version > 0 {
+                        let told =
+                            teller.tell(&loaded.state, loaded.version, vec![step], |_: &Tenant, _, _| None::<()>)?;
+                        loaded.state = told.state;
+                        loaded.version += i64::try_from(told.events.len()).unwrap_or(0);
+                        found.plan.extend(told.events);
+                    }
+                    None
+                } else {
+                    let sentence =
+                        format!("{name} is another business; register it, and its data can be brought in there");
+                    Some(Quarantine::new("another_business", sentence))
+                };
+                found.outcomes.push(outcome((Table::Tenants, pk), &old.repairs, quarantine)?);
+            }
+            self.progress.planned(found.outcomes.len());
+            super::store(self.staging.clone(), Table::Tenants, found).await?;
         }
-        self.progress.planned(found.outcomes.len());
-        super::store(self.staging.clone(), Table::Tenants, found).await
     }
 
     fn business(&self, old: &mut Old, row: (Table, i64)) -> Step<TenantCommand> {
@@ -320,6 +359,21 @@ impl Planner<'_> {
             country: old.text("country").map_or(Patch::Unchanged, Patch::Set),
         };
         Step { at, order: steps::BEGINS, row, actor: None, command: TenantCommand::ChangeDetails(patch) }
+    }
+}
+
+/// How many active owners there are beside a user.
+fn others(owners: &HashSet<String>, id: &str) -> u32 {
+    u32::try_from(owners.len() - usize::from(owners.contains(id))).unwrap_or(u32::MAX)
+}
+
+/// Remembers whether a user is an active owner once this run is over.
+fn remember(owners: &mut HashSet<String>, id: String, Asked { state, .. }: &Asked<User, ()>) {
+    let owner = state.facts.as_ref().is_some_and(|facts| facts.role == Role::BusinessOwner);
+    if owner && state.status == UserStatus::Active {
+        owners.insert(id);
+    } else {
+        owners.remove(&id);
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -135,7 +135,7 @@ pub async fn latest(pool: &PgPool) -> sqlx::Result<Vec<Record>> {
 ///
 /// # Errors
 /// The database's.
-pub async fn standing(pool: &PgPool) -> sqlx::Result<Vec<Standing>> {
+pub async fn standing(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Standing>> {
     sqlx::query_as(
         "select distinct on (v.projection) v.projection, v.differences, v.finished_at as verified_at
          from projection_verifications v
@@ -151,7 +151,7 @@ pub async fn standing(pool: &PgPool) -> sqlx::Result<Vec<Standing>> {
                  and (later.tenant_id is null or later.tenant_id = v.tenant_id))
          order by v.projection, v.started_at desc",
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
