@@ -19,7 +19,7 @@ use crate::access::secrets::{MasterKey, Purpose};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
 use crate::event_store::reader::{cell_position, tenant_position};
-use crate::event_store::{Database, EventStore, TenantScope, chain};
+use crate::event_store::{Database, EventStore, TenantScope};
 use crate::gather::Gather;
 use crate::projections::{self, Projections, Projector, rebuild, verify};
 
@@ -96,7 +96,7 @@ impl App {
     /// Opens the log, starts the projector and everything else on a database that is up to date.
     ///
     /// # Errors
-    /// If the log does not end where its head says, or the keys cannot be loaded.
+    /// If the keys cannot be loaded.
     pub async fn start(
         database: Database,
         clock: Clock,
@@ -123,8 +123,6 @@ impl App {
         limits: RateLimits,
     ) -> anyhow::Result<(Self, Tasks)> {
         let cell = database.cell_of(TenantId::Platform).clone();
-        // On a log that was cut off, new events would take the places of old ones in the histories of their tenants.
-        chain::check_end(&cell).await?;
         // What nobody reads is no reason not to serve.
         if let Err(error) = rebuild::clean_up(&cell, &clock).await {
             tracing::warn!(%error, "what rebuilds have left was not thrown away: {error}");

@@ -16,6 +16,7 @@ use crate::access::secrets::MasterKey;
 use crate::api::{self, App};
 use crate::clock::Clock;
 use crate::config::{DataSettings, ServeSettings};
+use crate::event_store::chain;
 use crate::founding::{self, Founded};
 use crate::samples;
 
@@ -47,6 +48,10 @@ async fn serve(
 ) -> anyhow::Result<()> {
     data.migrate().await?;
     let database = data.connect().await?;
+    for cell in database.cells() {
+        // New events would take the places of those that are missing in the histories of their tenants.
+        chain::check_end(cell).await?;
+    }
     let master = MasterKey::load(data_settings.master_key.as_ref(), &data_settings.state_dir)?;
     let (app, tasks) = App::start(database.clone(), Clock::system(), master, settings.limits()).await?;
     let prepared = prepare(&app, data, data_settings, settings, address).await;

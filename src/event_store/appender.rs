@@ -124,7 +124,7 @@ impl Appender {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (written, tail) = Tail::new();
         // Ends with the writer, which holds the other end of the channel.
-        tokio::spawn(announce(pool.clone(), written.subscribe()));
+        tokio::spawn(announce(pool.clone(), patience, written.subscribe()));
         let writer = Writer { pool, patience, connection: None, cell: name, clock, known: Known::default(), written };
         let task = tokio::spawn(writer.run(jobs));
         (Self { queue, bulk: Arc::new(Semaphore::new(BULK)), tail }, task)
@@ -212,16 +212,15 @@ fn appended(answer: Result<Answer, AppendError>) -> Result<Appended, AppendError
 
 /// Tells other processes that there is something new: at most once a pause, outside of any append, since a
 /// notification takes a lock of the whole server. A hint only; every reader also polls.
-async fn announce(pool: PgPool, mut head: watch::Receiver<i64>) {
+async fn announce(pool: PgPool, patience: Duration, mut head: watch::Receiver<i64>) {
     while head.changed().await.is_ok() {
         let position = *head.borrow_and_update();
         // Nobody waits for the disk: what is announced is stored already.
         let told = sqlx::query("select set_config('synchronous_commit', 'off', true), pg_notify($1, $2)")
             .bind(CHANNEL)
             .bind(position.to_string())
-            .execute(&pool)
-            .await;
-        if let Err(error) = told {
+            .execute(&pool);
+        if let Err(error) = in_time(patience, told).await {
             tracing::debug!(%error, "other processes were not told of position {position}: {error}");
         }
         tokio::time::sleep(ANNOUNCE_EVERY).await;

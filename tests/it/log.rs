@@ -6,11 +6,8 @@ use std::sync::Arc;
 
 use cqrs_es::persist::{PersistedEventRepository, PersistedEventStore};
 use cqrs_es::{AggregateContext, EventStore as _};
-use devhub::access::secrets::MasterKey;
 use devhub::aggregates::ids::TenantId;
 use devhub::aggregates::lead::Lead;
-use devhub::api::App;
-use devhub::api::limits::RateLimits;
 use devhub::clock::Clock;
 use devhub::event_store::hash::{GENESIS, Link};
 use devhub::event_store::reader::{Entry, entries_between, events_after};
@@ -312,9 +309,13 @@ async fn a_log_that_is_whole_is_told_from_one_that_was_changed_or_cut_off() {
     assert!(all.iter().any(|fault| fault["what"] == format!("the position before it is {}", changed - 3)), "{all:?}");
 
     // No server starts on that.
-    let database = Database::connect(&world.url).await.unwrap();
-    let clock = Clock::system();
-    let started = App::start(database, clock, MasterKey::generate().unwrap(), RateLimits::default()).await;
-    let refused = started.err().unwrap().to_string();
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env("DATABASE_URL", &world.url)
+        .env("DEVHUB_STATE_DIR", &state)
+        .output()
+        .unwrap();
+    let refused = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1));
     assert!(refused.contains(&format!("ends at position {last}, and its head says {}", last + 1)), "{refused}");
 }
