@@ -24,12 +24,12 @@ use crate::aggregates::ids::TenantId;
 /// Aggregates whose state is remembered, at most.
 const REMEMBERED: usize = 20_000;
 /// How much they weigh together, at most: as many events, more or less.
-const WEIGHT: u64 = 200_000;
+const WEIGHT: u64 = 400_000;
 /// What a state weighs at least, and at most: a single one that is larger than all others is remembered, too.
 const LIGHTEST: u64 = WEIGHT / REMEMBERED as u64;
 const HEAVIEST: u64 = WEIGHT / 10;
 /// Parts of the memory with a lock and an equal share of the weight each; the heaviest state has room in any.
-const SHARDS: usize = 8;
+const SHARDS: usize = 4;
 
 /// A stream could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -276,7 +276,7 @@ mod tests {
     async fn few_large_states_are_remembered_and_many_small_ones() {
         assert_eq!(remembered(3), 1_000);
         let large = remembered(10_000);
-        assert!((1..=20).contains(&large), "{large}");
+        assert!((1..=40).contains(&large), "{large}");
         let huge = remembered(1_000_000);
         assert!((1..=10).contains(&huge), "{huge}");
     }
