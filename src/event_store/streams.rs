@@ -10,8 +10,7 @@ use std::sync::Arc;
 use cqrs_es::Aggregate;
 use cqrs_es::persist::{PersistedEventRepository, PersistenceError, SerializedEvent};
 use postgres_es::PostgresEventRepository;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::sync::Cache;
 use sqlx::PgPool;
 
 use super::append::AppendError;
@@ -21,15 +20,8 @@ use super::upcast::{UPCASTERS, Versioned, upcast};
 use crate::aggregates::claims::ClaimKind;
 use crate::aggregates::ids::TenantId;
 
-/// Aggregates whose state is remembered, at most.
+/// Aggregates whose state is remembered.
 const REMEMBERED: usize = 20_000;
-/// How much they weigh together, at most: as many events, more or less.
-const WEIGHT: u64 = 400_000;
-/// What a state weighs at least, and at most: a single one that is larger than all others is remembered, too.
-const LIGHTEST: u64 = WEIGHT / REMEMBERED as u64;
-const HEAVIEST: u64 = WEIGHT / 10;
-/// Parts of the memory with a lock and an equal share of the weight each; the heaviest state has room in any.
-const SHARDS: usize = 4;
 
 /// A stream could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -73,34 +65,16 @@ struct Remembered {
     behind: bool,
 }
 
-/// Weighs a state by the events that made it: each adds to it what it says, or changes it.
-#[derive(Clone)]
-struct ByEvents;
-
-impl Weighter<StreamId, Remembered> for ByEvents {
-    fn weight(&self, _: &StreamId, remembered: &Remembered) -> u64 {
-        remembered.version.unsigned_abs().clamp(LIGHTEST, HEAVIEST)
-    }
-}
-
 /// Reads streams and remembers states.
 #[derive(Clone)]
 pub struct Streams {
     pool: PgPool,
-    states: Arc<Cache<StreamId, Remembered, ByEvents>>,
+    states: Arc<Cache<StreamId, Remembered>>,
 }
 
 impl Streams {
     pub(super) fn new(pool: PgPool) -> Self {
-        let mut options = OptionsBuilder::new();
-        let options = options.estimated_items_capacity(REMEMBERED).weight_capacity(WEIGHT).shards(SHARDS).build();
-        let states = options.map_or_else(
-            |_| Cache::with_weighter(REMEMBERED, WEIGHT, ByEvents),
-            |options| {
-                Cache::with_options(options, ByEvents, DefaultHashBuilder::default(), DefaultLifecycle::default())
-            },
-        );
-        Self { pool, states: Arc::new(states) }
+        Self { pool, states: Arc::new(Cache::new(REMEMBERED)) }
     }
 
     /// The aggregate's state as it is now: what is remembered, and what was appended since.
@@ -255,29 +229,5 @@ impl Streams {
         if let Some(remembered) = self.states.get(stream) {
             self.states.insert(stream.clone(), Remembered { behind: true, ..remembered });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many of a thousand streams of so many events are remembered.
-    fn remembered(events: i64) -> usize {
-        let streams = Streams::new(PgPool::connect_lazy("postgres:///nowhere").unwrap());
-        let stream = |number: usize| StreamId::new("Customer", TenantId::Business(1), number);
-        for number in 0..1_000 {
-            streams.remember(stream(number), events, Arc::new(()));
-        }
-        (0..1_000).filter(|number| streams.version(&stream(*number)) == Some(events)).count()
-    }
-
-    #[tokio::test]
-    async fn few_large_states_are_remembered_and_many_small_ones() {
-        assert_eq!(remembered(3), 1_000);
-        let large = remembered(10_000);
-        assert!((1..=40).contains(&large), "{large}");
-        let huge = remembered(1_000_000);
-        assert!((1..=10).contains(&huge), "{huge}");
     }
 }
