@@ -11,7 +11,7 @@
 //! | what goes wrong | what is done |
 //! |---|---|
 //! | a fold refuses an event | its entity is parked with what follows of it; the rest goes on |
-//! | many are refused at once, of several tenants, or one that no entity can be parked for | that projection stops; the others go on |
+//! | many are refused at once, or one that no entity can be parked for | that projection stops; the others go on |
 //! | the database refuses a batch | it is halved until the event is found, which is then refused |
 //! | the database fails | everybody tries again |
 //!
