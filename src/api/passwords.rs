@@ -15,10 +15,9 @@ use super::auth::{SignedIn, position, reason, refused};
 use super::caller::{Caller, Founder};
 use super::record::Id;
 use super::sign_in::{self, Guest, Who};
-use super::users::{managed, may_give};
+use super::users::{handed_out_for, managed};
 use super::{App, Json, Problem, write};
 use crate::access::one_time_tokens::{self, OneTimeTokenRefused, OneTimeTokensError, Purpose};
-use crate::access::permissions::Permissions;
 use crate::access::{SignInRefused, credentials, passwords, sessions};
 use crate::aggregates::ids::{TenantId, UserId};
 use crate::aggregates::user::{User, UserCommand};
@@ -99,10 +98,7 @@ async fn reset(app: &App, caller: &Caller, scope: TenantScope, id: UserId) -> Re
         // Or whoever finds a session open could make the account their own.
         return Err(Problem::conflict("own_password", "One's own password is changed with the one before."));
     }
-    let user = people::identity(&app.database.cell_of(tenant).sign_in, tenant, id).await?;
-    let user = user.ok_or_else(Problem::not_found)?;
-    // Whoever holds the token can do all that the user can, so nobody is given one for somebody who can do more.
-    may_give(caller, user.role, &user.grants, &Permissions::default())?;
+    let user = handed_out_for(app, caller, tenant, id).await?;
     User::require_active(user.status).map_err(|refusal| write::refused(&refusal))?;
     issue(app, caller, Purpose::PasswordReset, scope, id).await.map(Json)
 }

@@ -32,7 +32,7 @@ use crate::aggregates::tenant::Tenant;
 use crate::aggregates::user::{User, UserCommand, UserDetails, UserFacts};
 use crate::aggregates::values::{Email, Patch, Text, UserStatus};
 use crate::event_store::{Actor, Condition, StreamId, Work};
-use crate::projections::people;
+use crate::projections::people::{self, Identity};
 use crate::projections::row::Stored;
 use crate::projections::users::UserRow;
 
@@ -262,10 +262,7 @@ async fn invite_again(caller: Caller, State(app): State<App>, Id(id): Id<UserId>
     if found.stored.row.status != UserStatus::Invited.as_str() {
         return Err(Problem::conflict("not_invited", "Only somebody who has not accepted yet is invited again."));
     }
-    // Whoever holds the token can do all that the user can, so nobody is given one for somebody who can do more.
-    let invited = people::identity(&app.database.cell_of(caller.tenant()).sign_in, caller.tenant(), id).await?;
-    let invited = invited.ok_or_else(Problem::not_found)?;
-    may_give(&caller, invited.role, &invited.grants, &Permissions::default())?;
+    handed_out_for(&app, &caller, caller.tenant(), id).await?;
     let invitation = issue(&app, &caller, Purpose::Invitation, caller.scope(), id).await?;
     let version = found.stored.version;
     let invited = Invited { user: found.stored.into(), invitation };
@@ -366,6 +363,23 @@ async fn change(
             return answer::<Users>(&app, &caller, &id.to_string(), &receipt).await;
         }
     }
+}
+
+/// Somebody for whom the caller may be handed a token: whoever holds it can do all that the user can, so nobody is given
+/// one for somebody who can do more.
+///
+/// # Errors
+/// `not_found` or `permission_denied`.
+pub(super) async fn handed_out_for(
+    app: &App,
+    caller: &Caller,
+    tenant: TenantId,
+    id: UserId,
+) -> Result<Identity, Problem> {
+    let user = people::identity(&app.database.cell_of(tenant).sign_in, tenant, id).await?;
+    let user = user.ok_or_else(Problem::not_found)?;
+    may_give(caller, user.role, &user.grants, &Permissions::default())?;
+    Ok(user)
 }
 
 /// From now on nobody chooses a password for this user with what was handed out so far.
