@@ -71,10 +71,19 @@ const MOVES: i64 = 10_000;
 const LEASE: Duration = Duration::from_secs(5);
 /// How often the log and the checkpoints are looked at when nobody has said that there is something new.
 const POLL: Duration = Duration::from_millis(200);
-/// How long events that nobody waits for may wait for others: a batch costs much the same however small it is.
-const LINGER: Duration = Duration::from_millis(10);
+/// The same while another process writes them and somebody waits here: nobody says when that has come so far.
+const POLL_FOR_WAITERS: Duration = Duration::from_millis(5);
+/// How long events that nobody waits for may wait for others: a batch costs much the same however small it is, and takes
+/// a core from the appender meanwhile.
+const LINGER: Duration = Duration::from_millis(100);
+/// The same as long as other processes write, too: whether somebody waits there is not known here.
+const LINGER_FOR_OTHERS: Duration = Duration::from_millis(10);
+/// How long a process that has written is expected to write again.
+const OTHERS: Duration = Duration::from_secs(2);
 /// So many are a batch that does not wait for more, and that is made ready while the one before is written.
 const ENOUGH: i64 = 64;
+/// Fewer wait until they are so many.
+const PLENTY: i64 = 256;
 /// A batch of so many events is worth a second statement for what is written beside: more than one statement can take
 /// is waiting then. Before that, the second one only takes a core from the appender.
 const BESIDE: usize = 1_000;
@@ -166,6 +175,8 @@ pub struct Projector {
     tail: Tail,
     /// The last position that a process has announced.
     announced: watch::Receiver<i64>,
+    /// When events were found last that this process has not at hand.
+    others: Option<Instant>,
     /// Where this process left each projection; what its model remembers holds only there.
     left: HashMap<String, Place>,
     /// Since when it has worked without a rest for the main line to come forward.
@@ -214,6 +225,7 @@ impl Projector {
             looked: None,
             tail,
             announced,
+            others: None,
             left: HashMap::new(),
             since: Instant::now(),
             next: None,
@@ -237,7 +249,7 @@ impl Projector {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let (mut head, mut announced) = (self.tail.head(), self.announced.clone());
         while !*stop.borrow() {
-            let pause = match self.round().await {
+            let (pause, elsewhere) = match self.round().await {
                 Ok(Round::More) => {
                     self.report(None);
                     tokio::select! {
@@ -248,20 +260,21 @@ impl Projector {
                 }
                 Ok(Round::Rest) => {
                     self.report(None);
-                    POLL
+                    (POLL, self.leased_until.is_none())
                 }
                 Err(RoundError::Stopped { member, reason }) => {
                     match in_time(self.patience, self.stopped(&member, &reason)).await {
                         Ok(()) => continue,
-                        Err(error) => self.failed(&error.into()),
+                        Err(error) => (self.failed(&error.into()), false),
                     }
                 }
-                Err(error) => self.failed(&error),
+                Err(error) => (self.failed(&error), false),
             };
             tokio::select! {
                 _ = head.changed() => {}
                 Ok(()) = announced.changed() => {}
                 _ = stop.changed() => {}
+                () = self.look_for_waiters(), if elsewhere => {}
                 () = tokio::time::sleep(pause) => {}
             }
             self.since = Instant::now();
@@ -276,13 +289,29 @@ impl Projector {
         }
     }
 
+    /// Until it is time to look whether another process has written what somebody waits for here.
+    async fn look_for_waiters(&self) {
+        self.known.wanted().await;
+        tokio::time::sleep(POLL_FOR_WAITERS).await;
+    }
+
     /// Lets a little come together, as long as nobody waits for it and it is less than a batch.
     async fn linger(&mut self) {
         self.head = self.head.max(self.tail.position());
-        if self.head - self.lowest() < ENOUGH {
-            let _ = tokio::time::timeout(LINGER, self.known.wanted()).await;
-            self.since = Instant::now();
+        let lowest = self.lowest();
+        if self.head - lowest >= ENOUGH {
+            return;
         }
+        let others = self.others.is_some_and(|found| found.elapsed() < OTHERS);
+        let (tail, mut head, mut announced) = (&self.tail, self.tail.head(), self.announced.clone());
+        tokio::select! {
+            () = self.known.wanted() => {}
+            Ok(_) = head.wait_for(|head| head - lowest >= PLENTY) => {}
+            // What this process announces it has written before.
+            Ok(_) = announced.wait_for(|announced| *announced > tail.position()) => {}
+            () = tokio::time::sleep(if others { LINGER_FOR_OTHERS } else { LINGER }) => {}
+        }
+        self.since = Instant::now();
     }
 
     fn failed(&mut self, error: &RoundError) -> Duration {
@@ -502,7 +531,10 @@ impl Projector {
             if last == i64::MAX { self.tail.take_after(from, usize::try_from(most).unwrap_or(0)) } else { None };
         let entries = match at_hand {
             Some(entries) => entries,
-            None => entries_between(&mut *connection, (from, last), &but_for, most).await?,
+            None => {
+                self.others = Some(Instant::now());
+                entries_between(&mut *connection, (from, last), &but_for, most).await?
+            }
         };
         let full = (entries.len() as u64) >= most.unsigned_abs();
         if full && ahead.is_none() && self.careful.is_none() {
@@ -549,7 +581,10 @@ impl Projector {
         }
         let (entries, most) = match self.tail.take_after(from, usize::try_from(BATCH).unwrap_or_default()) {
             Some(entries) => (entries, BATCH),
-            None => (entries_between(&mut *connection, (from, i64::MAX), &[], FAR_BEHIND).await?, FAR_BEHIND),
+            None => {
+                self.others = Some(Instant::now());
+                (entries_between(&mut *connection, (from, i64::MAX), &[], FAR_BEHIND).await?, FAR_BEHIND)
+            }
         };
         let Some(to) = entries.last().map(|entry| entry.recorded.position) else { return Ok(None) };
         let full = (entries.len() as u64) >= most.unsigned_abs();

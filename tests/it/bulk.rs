@@ -388,3 +388,21 @@ async fn projectors_that_take_each_other_s_turn_all_the_time_count_every_event_o
     }
     log.assert_counted().await;
 }
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_read_all_the_same_whichever_server_wrote_it() {
+    let world = World::start().await;
+    let other = world.second_server().await;
+    for number in 0..40 {
+        let server = if number % 3 == 0 { &other } else { &world };
+        let append = one(lead(number), 0, captured(&world.clock, vec![]));
+        let position = server.app.store.append_all(vec![append]).await.remove(0).unwrap().position;
+        if number % 5 == 4 {
+            // Looked at from the side: who waited for it would be served at once.
+            for server in [&world, &other] {
+                let mut progress = server.app.projections.watch();
+                progress.wait_for(|progress| progress.of_all() >= position).await.unwrap();
+            }
+        }
+    }
+}
