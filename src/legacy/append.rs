@@ -128,7 +128,7 @@ impl Replay<'_> {
             let events = page.events;
             if look_back {
                 let before = page.appends.len();
-                self.leave_out_what_is_there(&mut page).await?;
+                position = position.max(self.leave_out_what_is_there(&mut page.appends).await?);
                 look_back = page.appends.len() < before;
             }
             self.leave_to_others(&page.appends, &mut refused).await?;
@@ -309,10 +309,9 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Takes out of a page what the log has already.
-    async fn leave_out_what_is_there(&self, page: &mut Page) -> Result<(), ImportError> {
-        let (types, ids): (Vec<&str>, Vec<String>) = page
-            .appends
+    /// Takes out what the log has already. Returns the last position at which it has something of that; 0 for nothing.
+    async fn leave_out_what_is_there(&self, appends: &mut Vec<(Append, (Table, i64))>) -> Result<i64, ImportError> {
+        let (types, ids): (Vec<&str>, Vec<String>) = appends
             .iter()
             .flat_map(|(append, _)| &append.writes)
             .filter_map(|write| match &write.target {
@@ -320,25 +319,30 @@ impl Replay<'_> {
                 Target::Next { .. } => None,
             })
             .unzip();
-        let there: Vec<Uuid> = sqlx::query_scalar(
-            "select e.event_id from (select distinct t, i from unnest($1::text[], $2::text[]) as s (t, i)) s
+        let there: Vec<(Uuid, i64)> = sqlx::query_as(
+            "select e.event_id, e.position from (select distinct t, i from unnest($1::text[], $2::text[]) as s (t, i)) s
              join events e on e.aggregate_type = s.t and e.aggregate_id = s.i",
         )
         .bind(types)
         .bind(ids)
         .fetch_all(&self.staging.pool)
         .await?;
-        let there: HashSet<Uuid> = there.into_iter().collect();
-        for (append, _) in &mut page.appends {
+        let there: HashMap<Uuid, i64> = there.into_iter().collect();
+        let mut last = 0;
+        for (append, _) in appends.iter_mut() {
             for write in &mut append.writes {
                 let before = write.events.len();
-                write.events.retain(|event| !there.contains(&event.event_id));
+                write.events.retain(|event| {
+                    let at = there.get(&event.event_id);
+                    last = last.max(at.copied().unwrap_or(0));
+                    at.is_none()
+                });
                 write.expected += i64::try_from(before - write.events.len()).unwrap_or(0);
             }
             append.writes.retain(|write| !write.events.is_empty());
         }
-        page.appends.retain(|(append, _)| !append.writes.is_empty());
-        Ok(())
+        appends.retain(|(append, _)| !append.writes.is_empty());
+        Ok(last)
     }
 
     async fn append(
@@ -384,6 +388,11 @@ impl Replay<'_> {
             if busy {
                 tokio::time::sleep(PAUSE * (attempt + 1)).await;
             }
+            if appends.is_empty() {
+                return Ok(position);
+            }
+            // A run that was killed may still have had this on its way: what it wrote is not written again.
+            position = position.max(self.leave_out_what_is_there(&mut appends).await?);
             // Somebody else wrote to these streams since they were planned: what was told comes after that.
             self.catch_up(&appends, moved, refused).await?;
         }

@@ -9,10 +9,12 @@
 //! transaction at the end of a run, when the log has everything: what it says is always what the log holds.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, PgPool, Row};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -24,6 +26,11 @@ use crate::aggregates::ids::TenantId;
 
 /// The tables that belong to a run.
 const OF_A_RUN: [&str; 5] = ["legacy_staged", "legacy_dirty", "legacy_links", "legacy_outcomes", "legacy_plan"];
+
+/// How long another run may be about to end before it is one that is at work.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+/// How soon it is looked again whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why a row waits that is gone while what it became is still here.
 pub(super) const DELETION_REFUSED: &str = "deletion_refused";
@@ -182,12 +189,44 @@ impl Staging {
     }
 
     /// Keeps every other run out until the connection is given back.
+    ///
+    /// A run that was killed a moment ago is waited for: its sessions are there until the server notices, which is after
+    /// the statement that each of them is at.
     pub(super) async fn lock(&self) -> Result<PgConnection, ImportError> {
         let mut connection = self.pool.acquire().await?.detach();
-        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtext('devhub legacy'))")
-            .fetch_one(&mut connection)
+        sqlx::query("select set_config('lock_timeout', $1, false)")
+            .bind(format!("{}ms", LAST_BREATH.as_millis()))
+            .execute(&mut connection)
             .await?;
-        if locked { Ok(connection) } else { Err(ImportError::Busy) }
+        let locked = sqlx::query("select pg_advisory_lock(hashtext('devhub legacy'))").execute(&mut connection).await;
+        match locked {
+            Ok(_) => {}
+            Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03")) => {
+                return Err(ImportError::Busy);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let since = Instant::now();
+        while self.is_written_to(&mut connection).await? {
+            if since.elapsed() > LAST_BREATH {
+                return Err(ImportError::Busy);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(connection)
+    }
+
+    /// Whether some session is writing to the tables of the import.
+    async fn is_written_to(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        sqlx::query_scalar(
+            "select exists (
+                 select 1 from pg_locks l join pg_class c on c.oid = l.relation
+                 where l.database = (select oid from pg_database where datname = current_database())
+                   and c.relnamespace = current_schema()::regnamespace and starts_with(c.relname, 'legacy_')
+                   and l.mode in ('RowExclusiveLock', 'AccessExclusiveLock'))",
+        )
+        .fetch_one(connection)
+        .await
     }
 
     /// Lets the next run in at once: a connection that is only dropped keeps it out until the server notices.

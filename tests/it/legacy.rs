@@ -464,6 +464,86 @@ async fn an_import_that_is_killed_again_and_again_makes_the_same_log() {
     assert_proven(&disturbed, &old).await;
 }
 
+/// What a run that was killed has still on its way to the log is written once: the next run waits for what it was told,
+/// and finds it there.
+#[tokio::test]
+async fn what_a_killed_import_had_on_its_way_is_written_once() {
+    let old = OldDatabase::sample().await;
+    let undisturbed = World::start().await;
+    import(&undisturbed, &old).await;
+    let expected = log(&undisturbed.url).await;
+
+    let world = World::start().await;
+    let mut holder = PgConnection::connect(&world.url).await.unwrap();
+    sqlx::raw_sql(
+        "create function cell_000.held() returns trigger language plpgsql as $$ begin
+             if new.metadata ->> 'source' = 'legacy' then perform pg_advisory_xact_lock(4711); end if;
+             return new;
+         end $$;
+         create trigger held before insert on cell_000.events for each row execute function cell_000.held();
+         select pg_advisory_lock(4711)",
+    )
+    .execute(&mut holder)
+    .await
+    .unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
+        .args(["legacy", "import", "--format", "json", "--from", &old.url])
+        .env("DATABASE_URL", &world.url)
+        .env("DEVHUB_STATE_DIR", scratch("held-import"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while appends_that_wait(&mut holder).await < 1 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it appended");
+        tokio::task::yield_now().await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let second = import(&world, &old);
+    let release = async {
+        while appends_that_wait(&mut holder).await < 2 {
+            tokio::task::yield_now().await;
+        }
+        sqlx::query("select pg_advisory_unlock(4711)").execute(&mut holder).await.unwrap();
+    };
+    tokio::join!(second, release);
+    assert_eq!(log(&world.url).await, expected);
+    assert_proven(&world, &old).await;
+}
+
+/// Sessions that wait for others while they append.
+async fn appends_that_wait(connection: &mut PgConnection) -> i64 {
+    sqlx::query_scalar(
+        "select count(distinct pid) from pg_locks join pg_stat_activity a using (pid)
+         where not granted and a.datname = current_database() and a.application_name = 'devhub_appender'",
+    )
+    .fetch_one(connection)
+    .await
+    .unwrap()
+}
+
+/// A run that was killed leaves its lock behind until the server notices.
+#[tokio::test]
+async fn an_import_waits_for_the_end_of_one_that_is_about_to_end() {
+    let world = World::start().await;
+    let old = OldDatabase::sample().await;
+    let mut other = PgConnection::connect(&world.url).await.unwrap();
+    let mut watching = PgConnection::connect(&world.url).await.unwrap();
+    sqlx::query("select pg_advisory_lock(hashtext('devhub legacy'))").execute(&mut other).await.unwrap();
+    let run = import(&world, &old);
+    let end = async {
+        let waits = "select exists (select 1 from pg_locks where locktype = 'advisory' and not granted and database =
+            (select oid from pg_database where datname = current_database()))";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut watching).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        other.close().await.unwrap();
+    };
+    tokio::join!(run, end);
+    assert_proven(&world, &old).await;
+}
+
 /// Events of the import in the log; -1 while it plans, -2 while it reads, less before.
 async fn how_far(connection: &mut PgConnection) -> i64 {
     sqlx::query_scalar(
