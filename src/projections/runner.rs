@@ -149,8 +149,10 @@ enum Prepared {
 enum Round {
     /// There may be more to do.
     More,
-    /// There is nothing new, or another process writes.
+    /// There is nothing new.
     Rest,
+    /// Another process writes.
+    Elsewhere,
 }
 
 /// Feeds the read models of one cell.
@@ -258,9 +260,9 @@ impl Projector {
                     }
                     continue;
                 }
-                Ok(Round::Rest) => {
+                Ok(round @ (Round::Rest | Round::Elsewhere)) => {
                     self.report(None);
-                    (POLL, self.leased_until.is_none())
+                    (POLL, matches!(round, Round::Elsewhere))
                 }
                 Err(RoundError::Stopped { member, reason }) => {
                     match in_time(self.patience, self.stopped(&member, &reason)).await {
@@ -303,12 +305,13 @@ impl Projector {
             return;
         }
         let others = self.others.is_some_and(|found| found.elapsed() < OTHERS);
-        let (tail, mut head, mut announced) = (&self.tail, self.tail.head(), self.announced.clone());
+        let (known, tail) = (self.head, &self.tail);
+        let (mut head, mut announced) = (tail.head(), self.announced.clone());
         tokio::select! {
             () = self.known.wanted() => {}
             Ok(_) = head.wait_for(|head| head - lowest >= PLENTY) => {}
             // What this process announces it has written before.
-            Ok(_) = announced.wait_for(|announced| *announced > tail.position()) => {}
+            Ok(_) = announced.wait_for(|announced| *announced > known.max(tail.position())) => {}
             () = tokio::time::sleep(if others { LINGER_FOR_OTHERS } else { LINGER }) => {}
         }
         self.since = Instant::now();
@@ -372,7 +375,8 @@ impl Projector {
         let (statements, mut step) = match in_time(patience, self.next_batch()).await? {
             Prepared::Batch(batch) => *batch,
             Prepared::Again => return Ok(Round::More),
-            Prepared::Idle | Prepared::Elsewhere => return Ok(Round::Rest),
+            Prepared::Idle => return Ok(Round::Rest),
+            Prepared::Elsewhere => return Ok(Round::Elsewhere),
         };
         let mut writing = pin!(self.begin_to_write(statements).await?);
         let (next, written) = tokio::select! {
@@ -531,10 +535,7 @@ impl Projector {
             if last == i64::MAX { self.tail.take_after(from, usize::try_from(most).unwrap_or(0)) } else { None };
         let entries = match at_hand {
             Some(entries) => entries,
-            None => {
-                self.others = Some(Instant::now());
-                entries_between(&mut *connection, (from, last), &but_for, most).await?
-            }
+            None => self.read_log(connection, (from, last), &but_for, most).await?,
         };
         let full = (entries.len() as u64) >= most.unsigned_abs();
         if full && ahead.is_none() && self.careful.is_none() {
@@ -581,10 +582,7 @@ impl Projector {
         }
         let (entries, most) = match self.tail.take_after(from, usize::try_from(BATCH).unwrap_or_default()) {
             Some(entries) => (entries, BATCH),
-            None => {
-                self.others = Some(Instant::now());
-                (entries_between(&mut *connection, (from, i64::MAX), &[], FAR_BEHIND).await?, FAR_BEHIND)
-            }
+            None => (self.read_log(connection, (from, i64::MAX), &[], FAR_BEHIND).await?, FAR_BEHIND),
         };
         let Some(to) = entries.last().map(|entry| entry.recorded.position) else { return Ok(None) };
         let full = (entries.len() as u64) >= most.unsigned_abs();
@@ -596,6 +594,18 @@ impl Projector {
             Prepared::Batch(batch) => Ok(Some(batch)),
             Prepared::Idle | Prepared::Elsewhere | Prepared::Again => Ok(None),
         }
+    }
+
+    /// Events that this process has not at hand, because others wrote them or it has come to them late.
+    async fn read_log(
+        &mut self,
+        connection: &mut PgConnection,
+        between: (i64, i64),
+        but_for: &[String],
+        most: i64,
+    ) -> sqlx::Result<Vec<Entry>> {
+        self.others = Some(Instant::now());
+        entries_between(connection, between, but_for, most).await
     }
 
     /// How many events at once, of `most`.
