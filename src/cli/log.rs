@@ -15,8 +15,8 @@ pub(super) enum LogCommand {
     /// Look whether the log is whole.
     ///
     /// Reads every event: whether positions are dense, over all and for each business, whether each hash follows from
-    /// the one before it, and whether the log ends where its head says. Changes nothing, and works beside servers that are
-    /// running. Ends with 1 if anything is wrong.
+    /// the one before it, whether no event stands there twice, and whether the log ends where its head says. Changes
+    /// nothing, and works beside servers that are running. Ends with 1 if anything is wrong.
     #[command(after_help = "Examples:\n  devhub log verify\n  devhub log verify --tenant TNT-001 --format json")]
     Verify {
         /// Only this business's events.

@@ -1,5 +1,5 @@
-//! Whether the log is whole: it ends where its head says, both positions are dense, and every event's hash follows from the
-//! one before it.
+//! Whether the log is whole: it ends where its head says, both positions are dense, every event's hash follows from the
+//! one before it, and no event stands in it twice.
 //!
 //! The chain alone does not tell of events that were cut off at its end: for those, the head says how many there were.
 
@@ -148,7 +148,28 @@ pub async fn walk(cell: &Cell, tenant: Option<TenantId>, watch: impl Fn(i64, i64
         watch(at, upto);
     }
     walked.tenants = chains.len();
+    for (position, tenant_id, first) in told_again(pool, tenant, upto).await? {
+        walked.fault(position, tenant_id.parse().ok(), format!("its id is that of the event at position {first}"));
+    }
     Ok(walked)
+}
+
+/// Where events stand whose ids were used before, whose they are, and where that was first.
+async fn told_again(pool: &PgPool, tenant: Option<TenantId>, upto: i64) -> sqlx::Result<Vec<(i64, String, i64)>> {
+    sqlx::query_as(
+        "with looked_at as (
+             select event_id, position, tenant_id from events
+             where position <= $1 and ($2::text is null or tenant_id = $2)
+         ), again as (
+             select event_id, min(position) as first from looked_at group by event_id having count(*) > 1
+         )
+         select l.position, l.tenant_id, a.first from again a join looked_at l using (event_id)
+         where l.position > a.first order by l.position",
+    )
+    .bind(upto)
+    .bind(tenant.map(|tenant| tenant.to_string()))
+    .fetch_all(pool)
+    .await
 }
 
 /// The hash that an event has to have.

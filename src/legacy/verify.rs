@@ -679,8 +679,9 @@ fn same(
     match how {
         How::Text => was == is || (own == "role" && was.as_deref().map(squashed) == is.as_deref().map(squashed)),
         How::Number | How::Money => number(was.as_deref()) == number(is.as_deref()) && was.is_some() == is.is_some(),
-        How::Date => was.as_deref().and_then(|text| text.get(..10)) == is.as_deref(),
-        How::Time => moment(was.as_deref()) == moment(is.as_deref()),
+        // What is no day and no moment is not the same as nothing.
+        How::Date => was.as_deref().map(|text| text.get(..10).unwrap_or(text)) == is.as_deref(),
+        How::Time => moment(was.as_deref()) == moment(is.as_deref()) && was.is_some() == is.is_some(),
         How::Flag => (old == &Value::Bool(true)) == (new == &Value::Bool(true)),
         How::Active => (old == &Value::Bool(true)) == (is.as_deref() == Some("active")),
         How::Address(part) => was == plain(new.get(part)),
@@ -743,4 +744,27 @@ pub fn described(proof: &Proof) -> String {
         let _ = writeln!(text, "\nNo field here, kept with the event: {}.", proof.only_in_the_log.join(", "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_the_same_as_nothing() {
+        let is_same = |how, old: Value, new: Value| {
+            let ours = Map::from_iter([("own".to_owned(), new)]);
+            same(how, &old, &ours, "own", &HashMap::new())
+        };
+        for how in [How::Date, How::Time, How::Number, How::Money, How::Text] {
+            assert!(is_same(how, Value::Null, Value::Null), "{how:?}");
+            for old in ["soon", "infinity", "12 apples"] {
+                assert!(!is_same(how, json!(old), Value::Null), "{how:?} {old}");
+            }
+        }
+        assert!(is_same(How::Date, json!("2018-02-01T10:00:00"), json!("2018-02-01")));
+        assert!(is_same(How::Time, json!("2018-02-01 10:00:00"), json!("2018-02-01T10:00:00+00:00")));
+    }
 }

@@ -16,6 +16,7 @@ use postgres_es::PostgresEventRepository;
 use serde_json::{Value, json};
 use serde_json_canonicalizer::to_vec as canonical;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::cluster::{fresh_database, scratch};
 use crate::told;
@@ -295,6 +296,19 @@ async fn a_log_that_is_whole_is_told_from_one_that_was_changed_or_cut_off() {
     assert_eq!(json!(found(&[])), expected);
     assert_eq!(json!(found(&["--tenant", &ours])), expected);
     assert_eq!(found(&["--tenant", &theirs]), Vec::<Value>::new());
+
+    // And has one told again, by its id.
+    let last_of = "select position, event_id from cell_000.events where tenant_id = $1 order by position desc limit 1";
+    let (again, own): (i64, Uuid) = sqlx::query_as(last_of).bind(&theirs).fetch_one(&pool).await.unwrap();
+    let first = "select event_id from cell_000.events where position = $1";
+    let first: Uuid = sqlx::query_scalar(first).bind(changed).fetch_one(&pool).await.unwrap();
+    let name = "update cell_000.events set event_id = $2 where position = $1";
+    sqlx::query(name).bind(again).bind(first).execute(&pool).await.unwrap();
+    let twice = json!({"position": again, "tenant_id": theirs,
+        "what": format!("its id is that of the event at position {changed}")});
+    assert!(found(&[]).contains(&twice));
+    assert!(!found(&["--tenant", &theirs]).contains(&twice), "of this business it is the only one");
+    sqlx::query(name).bind(again).bind(own).execute(&pool).await.unwrap();
 
     // And takes one out of the middle, and the last.
     for position in [changed - 2, *world.app.store.head().borrow()] {
