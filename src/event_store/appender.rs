@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::append::{Append, AppendError, Appended};
 use super::batch::{Known, Outcome, write_at_once, write_locked};
@@ -53,6 +53,8 @@ const SHORTEST: Duration = Duration::from_millis(1);
 pub const CHANNEL: &str = "devhub_log";
 /// The pause between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(10);
+/// The same while the read models are written here: nobody elsewhere reads what is announced to write them.
+const ANNOUNCE_SELDOM: Duration = Duration::from_millis(100);
 
 /// What is waiting.
 pub(super) struct Job {
@@ -124,7 +126,7 @@ impl Appender {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (written, tail) = Tail::new();
         // Ends with the writer, which holds the other end of the channel.
-        tokio::spawn(announce(pool.clone(), patience, written.subscribe()));
+        tokio::spawn(announce(pool.clone(), patience, tail.clone()));
         let writer = Writer { pool, patience, connection: None, cell: name, clock, known: Known::default(), written };
         let task = tokio::spawn(writer.run(jobs));
         (Self { queue, bulk: Arc::new(Semaphore::new(BULK)), tail }, task)
@@ -212,7 +214,8 @@ fn appended(answer: Result<Answer, AppendError>) -> Result<Appended, AppendError
 
 /// Tells other processes that there is something new: at most once a pause, outside of any append, since a
 /// notification takes a lock of the whole server. A hint only; every reader also polls.
-async fn announce(pool: PgPool, patience: Duration, mut head: watch::Receiver<i64>) {
+async fn announce(pool: PgPool, patience: Duration, tail: Tail) {
+    let mut head = tail.head();
     while head.changed().await.is_ok() {
         let position = *head.borrow_and_update();
         // Nobody waits for the disk: what is announced is stored already.
@@ -223,7 +226,7 @@ async fn announce(pool: PgPool, patience: Duration, mut head: watch::Receiver<i6
         if let Err(error) = in_time(patience, told).await {
             tracing::debug!(%error, "other processes were not told of position {position}: {error}");
         }
-        tokio::time::sleep(ANNOUNCE_EVERY).await;
+        tokio::time::sleep(if tail.is_read() { ANNOUNCE_SELDOM } else { ANNOUNCE_EVERY }).await;
     }
 }
 

@@ -5,10 +5,11 @@
 //! between, or more has come than is kept, there is nothing to be had, and the log is read as ever.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::reader::Entry;
 
@@ -36,12 +37,14 @@ const READS: Duration = Duration::from_secs(2);
 pub struct Tail {
     kept: Arc<Mutex<Kept>>,
     head: watch::Receiver<i64>,
+    reached: Arc<Notify>,
 }
 
 /// The handle of the one who writes.
 pub(super) struct TailWriter {
     kept: Arc<Mutex<Kept>>,
     head: watch::Sender<i64>,
+    reached: Arc<Notify>,
 }
 
 /// Entries whose positions follow each other.
@@ -50,6 +53,10 @@ struct Kept {
     entries: VecDeque<Entry>,
     bytes: usize,
     pace: Pace,
+    /// Where the log ends.
+    end: i64,
+    /// Where the reader waits for it to end.
+    goal: Option<i64>,
 }
 
 /// How fast events are read, and how fast they are written.
@@ -68,7 +75,9 @@ impl Tail {
     pub(super) fn new() -> (TailWriter, Self) {
         let kept = Arc::<Mutex<Kept>>::default();
         let (sender, head) = watch::channel(0);
-        (TailWriter { kept: Arc::clone(&kept), head: sender }, Self { kept, head })
+        let reached = Arc::<Notify>::default();
+        let writer = TailWriter { kept: Arc::clone(&kept), head: sender, reached: Arc::clone(&reached) };
+        (writer, Self { kept, head, reached })
     }
 
     /// The position of the last event that this process has written; moves after each commit.
@@ -81,6 +90,23 @@ impl Tail {
     #[must_use]
     pub fn position(&self) -> i64 {
         *self.head.borrow()
+    }
+
+    /// Waits until this process has written the event at `position`, and is woken by none before it: that would cost the
+    /// writer as much as it costs the reader. For one reader at a time.
+    pub async fn reached(&self, position: i64) {
+        loop {
+            let mut reached = pin!(self.reached.notified());
+            reached.as_mut().enable();
+            {
+                let mut kept = lock(&self.kept);
+                if kept.end >= position {
+                    return;
+                }
+                kept.goal = Some(position);
+            }
+            reached.await;
+        }
     }
 
     /// Takes up to `most` events that follow `position`, in order; none if the one right after it is not here. What lies
@@ -99,6 +125,11 @@ impl Tail {
         follows.then(|| kept.take(most))
     }
 
+    /// Whether somebody in this process reads what it writes.
+    pub(super) fn is_read(&self) -> bool {
+        lock(&self.kept).pace.is_read(Instant::now())
+    }
+
     /// The reader has dealt with so many events, wherever they came from, and has worked so long on them: how long it
     /// rested meanwhile does not count. A few at once tell nothing of how fast it is when many wait.
     pub fn dealt_with(&self, events: usize, worked: Duration) {
@@ -109,10 +140,6 @@ impl Tail {
 }
 
 impl TailWriter {
-    pub(super) fn subscribe(&self) -> watch::Receiver<i64> {
-        self.head.subscribe()
-    }
-
     /// How long the writer should wait before the next batch, so that it does not run away from the reader: what the
     /// reader takes for the batch before, more the more waits to be read, less the time that has passed since it was
     /// begun. Not at all if little waits or nobody reads.
@@ -130,23 +157,19 @@ impl TailWriter {
 
     /// What was stored, in order, and where the log ends with it.
     pub(super) fn push(&self, entries: Vec<Entry>, head: i64) {
-        if let Some(first) = entries.first().map(|entry| entry.recorded.position) {
-            let mut kept = lock(&self.kept);
-            kept.pace.written = entries.len();
-            if kept.entries.back().is_some_and(|last| last.recorded.position + 1 != first) {
-                *kept = Kept { pace: kept.pace, ..Kept::default() };
-            }
-            kept.bytes += entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
-            kept.entries.extend(entries);
-            while kept.entries.len() > MOST || kept.bytes > BYTES {
-                kept.take(1);
-            }
-        }
+        let mut kept = lock(&self.kept);
+        kept.add(entries);
+        kept.end = head;
+        let reached = kept.goal.take_if(|goal| *goal <= head).is_some();
+        drop(kept);
         self.head.send_if_modified(|position| {
             let moved = *position != head;
             *position = head;
             moved
         });
+        if reached {
+            self.reached.notify_waiters();
+        }
     }
 }
 
@@ -156,10 +179,13 @@ impl Pace {
         self.per_event = Some(self.per_event.map_or(per_event, |before| (3.0 * before + per_event) / 4.0));
     }
 
+    fn is_read(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| now.duration_since(asked) <= READS)
+    }
+
     /// When the next batch is due.
     fn due(&self, now: Instant, waiting: usize) -> Instant {
-        let reads = self.asked.is_some_and(|asked| now.duration_since(asked) <= READS);
-        let (Some(begun), true) = (self.begun, reads && waiting > FREE) else { return now };
+        let (Some(begun), true) = (self.begun, self.is_read(now) && waiting > FREE) else { return now };
         let per_event = self.per_event.unwrap_or(AT_FIRST);
         // A little faster than the reader below half as much again as the level, a little slower above.
         let pace = 0.9 + 0.2 * (waiting as f64 / LEVEL as f64 - 1.0);
@@ -169,6 +195,21 @@ impl Pace {
 }
 
 impl Kept {
+    /// Keeps what follows what is kept, or that alone.
+    fn add(&mut self, entries: Vec<Entry>) {
+        let Some(first) = entries.first().map(|entry| entry.recorded.position) else { return };
+        self.pace.written = entries.len();
+        if self.entries.back().is_some_and(|last| last.recorded.position + 1 != first) {
+            self.entries.clear();
+            self.bytes = 0;
+        }
+        self.bytes += entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
+        self.entries.extend(entries);
+        while self.entries.len() > MOST || self.bytes > BYTES {
+            self.take(1);
+        }
+    }
+
     fn take(&mut self, count: usize) -> Vec<Entry> {
         let taken: Vec<Entry> = self.entries.drain(..count.min(self.entries.len())).collect();
         self.bytes -= taken.iter().map(|entry| entry.payload.len()).sum::<usize>();
@@ -183,6 +224,8 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
 
     use chrono::Utc;
     use proptest::prelude::*;
@@ -322,7 +365,43 @@ mod tests {
         assert_eq!(writer.giving_way_at(now + READS, LONGEST), Duration::ZERO, "no more waits than may");
     }
 
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     proptest! {
+        /// Whatever is written, the reader is woken once, by what it waits for, and by nothing before that.
+        #[test]
+        fn whoever_waits_for_a_place_is_woken_there_and_not_before(
+            steps in prop::collection::vec(0_i64..40, 1..40), goals in prop::collection::vec(0_i64..400, 1..5),
+        ) {
+            let (writer, tail) = Tail::new();
+            let mut steps = steps.into_iter();
+            let mut head = 0;
+            for goal in goals {
+                let woken = Arc::<Woken>::default();
+                let waker = Waker::from(Arc::clone(&woken));
+                let mut context = Context::from_waker(&waker);
+                let mut waiting = pin!(tail.reached(goal));
+                let mut ready = waiting.as_mut().poll(&mut context).is_ready();
+                prop_assert_eq!(ready, head >= goal);
+                while !ready {
+                    // Whoever is not woken any more goes away.
+                    let Some(step) = steps.next() else { break };
+                    head += step;
+                    writer.push((head - step + 1..=head).map(|position| entry(position, 1)).collect(), head);
+                    prop_assert_eq!(woken.0.load(Ordering::Relaxed), usize::from(head >= goal));
+                    ready = head >= goal && waiting.as_mut().poll(&mut context).is_ready();
+                    prop_assert_eq!(ready, head >= goal);
+                }
+            }
+        }
+
         /// Whatever is written, by us or by others in between, and however it is read: what is taken follows what was
         /// asked for, without a gap, and is what was written there.
         #[test]

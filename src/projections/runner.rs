@@ -306,10 +306,10 @@ impl Projector {
         }
         let others = self.others.is_some_and(|found| found.elapsed() < OTHERS);
         let (known, tail) = (self.head, &self.tail);
-        let (mut head, mut announced) = (tail.head(), self.announced.clone());
+        let mut announced = self.announced.clone();
         tokio::select! {
             () = self.known.wanted() => {}
-            Ok(_) = head.wait_for(|head| head - lowest >= PLENTY) => {}
+            () = tail.reached(lowest + PLENTY) => {}
             // What this process announces it has written before.
             Ok(_) = announced.wait_for(|announced| *announced > known.max(tail.position())) => {}
             () = tokio::time::sleep(if others { LINGER_FOR_OTHERS } else { LINGER }) => {}
@@ -416,10 +416,7 @@ impl Projector {
     /// Until a batch's worth of events follows those of `step`: at once if it is full.
     async fn enough_after(&self, step: &Step) {
         let (Line::Main { to, .. }, false) = (&step.line, step.full) else { return };
-        // The writer's end is gone: nothing comes any more.
-        if self.tail.head().wait_for(|head| head - to >= ENOUGH).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.tail.reached(to + ENOUGH).await;
     }
 
     async fn begin_to_write(&mut self, statements: Statements) -> sqlx::Result<JoinAll<JoinHandle<Ended>>> {
