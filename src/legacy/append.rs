@@ -118,19 +118,12 @@ impl Replay<'_> {
         let mut appended = u64::try_from(done).unwrap_or(0);
         self.progress.done(appended);
         let mut position = *self.store.head().borrow();
-        // Behind the checkpoint there may be more in the log: what was appended in the last moment.
-        let mut look_back = true;
         let mut moved: HashMap<StreamId, i64> = HashMap::new();
         let mut refused = Refused::default();
         let mut plan = self.open(place.as_ref()).await?;
         let mut page = self.page(&mut plan).await?;
         while let Some(last) = page.last.take() {
             let events = page.events;
-            if look_back {
-                let before = page.appends.len();
-                position = position.max(self.leave_out_what_is_there(&mut page.appends).await?);
-                look_back = page.appends.len() < before;
-            }
             self.leave_to_others(&page.appends, &mut refused).await?;
             let next = self.page(&mut plan);
             let appending = self.append(std::mem::take(&mut page.appends), &mut moved, &mut refused);
@@ -391,7 +384,8 @@ impl Replay<'_> {
             if appends.is_empty() {
                 return Ok(position);
             }
-            // A run that was killed may still have had this on its way: what it wrote is not written again.
+            // A run that was killed has written more than its checkpoint says, up to what it had on its way when we began: that
+            // is not written again.
             position = position.max(self.leave_out_what_is_there(&mut appends).await?);
             // Somebody else wrote to these streams since they were planned: what was told comes after that.
             self.catch_up(&appends, moved, refused).await?;
@@ -399,7 +393,7 @@ impl Replay<'_> {
         if appends.is_empty() { Ok(position) } else { Err(AppendError::Overloaded.into()) }
     }
 
-    /// Finds out how much further than planned the streams of what was refused are. What this run was to begin and
+    /// Finds out how much further than planned the streams of what was refused are, of which the log has none. What this run was to begin and
     /// somebody else has begun is theirs: nothing is told of it.
     async fn catch_up(
         &self,
@@ -423,7 +417,7 @@ impl Replay<'_> {
             if at < write.expected {
                 // What it builds on did not come in, so this does not either.
                 refused.streams.insert(stream.clone());
-            } else if write.expected == 0 && at > 0 && !self.is_ours(stream, write).await? {
+            } else if write.expected == 0 && at > 0 {
                 refused.streams.insert(stream.clone());
                 self.refuse_taken(stream, *row).await?;
             } else {
@@ -431,18 +425,6 @@ impl Replay<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Whether a stream begins with what this run was to begin it with.
-    async fn is_ours(&self, stream: &StreamId, write: &StreamWrite) -> Result<bool, ImportError> {
-        let first: Option<Uuid> = sqlx::query_scalar(
-            "select event_id from events where aggregate_type = $1 and aggregate_id = $2 and sequence = 1",
-        )
-        .bind(stream.aggregate_type)
-        .bind(stream.aggregate_id())
-        .fetch_optional(&self.staging.pool)
-        .await?;
-        Ok(first.is_some() && first == write.events.first().map(|event| event.event_id))
     }
 
     /// Somebody else took the id of a row in the meantime: it waits, with all that belongs to it, and the next run gives
