@@ -53,9 +53,7 @@ struct Kept {
     entries: VecDeque<Entry>,
     bytes: usize,
     pace: Pace,
-    /// Where the log ends.
-    end: i64,
-    /// Where the reader waits for it to end.
+    /// Where the reader waits for the head to come.
     goal: Option<i64>,
 }
 
@@ -100,7 +98,7 @@ impl Tail {
             reached.as_mut().enable();
             {
                 let mut kept = lock(&self.kept);
-                if kept.end >= position {
+                if self.position() >= position {
                     return;
                 }
                 kept.goal = Some(position);
@@ -159,14 +157,14 @@ impl TailWriter {
     pub(super) fn push(&self, entries: Vec<Entry>, head: i64) {
         let mut kept = lock(&self.kept);
         kept.add(entries);
-        kept.end = head;
-        let reached = kept.goal.take_if(|goal| *goal <= head).is_some();
-        drop(kept);
         self.head.send_if_modified(|position| {
             let moved = *position != head;
             *position = head;
             moved
         });
+        // With the lock: whoever names a goal looks at the head with it, too.
+        let reached = kept.goal.take_if(|goal| *goal <= head).is_some();
+        drop(kept);
         if reached {
             self.reached.notify_waiters();
         }
