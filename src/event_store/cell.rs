@@ -97,6 +97,13 @@ pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
+/// Whether a lock was not to be had: it was waited for as long as `lock_timeout` allows, or for each other.
+pub(crate) fn is_lock_refused(error: &sqlx::Error) -> bool {
+    // lock_not_available, deadlock_detected
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
+}
+
 /// What comes of some work with the database. What takes longer than `patience` counts as a connection that was lost: a
 /// database that vanishes without closing it, with its machine or the network between, is never heard of again.
 ///

@@ -26,7 +26,7 @@ pub mod tail;
 pub mod upcast;
 pub mod work;
 
-pub(crate) use cell::{BY_KEY, in_time, is_refusal};
+pub(crate) use cell::{BY_KEY, in_time, is_lock_refused, is_refusal};
 
 pub use append::{Append, AppendError, Appended, Condition, IdempotencyClaim, NewEvent, StreamWrite};
 pub use cell::{Cell, Database, MigrateError, is_lost, migrate, unmigrated};

@@ -14,7 +14,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, PgPool, Row};
-use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -23,6 +22,7 @@ use super::maps::{Mapping, Maps};
 use super::source::SourceRow;
 use super::tables::Table;
 use crate::aggregates::ids::TenantId;
+use crate::event_store::is_lock_refused;
 
 /// The tables that belong to a run.
 const OF_A_RUN: [&str; 5] = ["legacy_staged", "legacy_dirty", "legacy_links", "legacy_outcomes", "legacy_plan"];
@@ -198,26 +198,22 @@ impl Staging {
             .bind(format!("{}ms", LAST_BREATH.as_millis()))
             .execute(&mut connection)
             .await?;
-        let locked = sqlx::query("select pg_advisory_lock(hashtext('devhub legacy'))").execute(&mut connection).await;
-        match locked {
-            Ok(_) => {}
-            Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03")) => {
-                return Err(ImportError::Busy);
+        sqlx::query("select pg_advisory_lock(hashtext('devhub legacy'))")
+            .execute(&mut connection)
+            .await
+            .map_err(|error| if is_lock_refused(&error) { ImportError::Busy } else { error.into() })?;
+        let written_to = async {
+            while Self::are_written_to(&mut connection).await? {
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
-            Err(error) => return Err(error.into()),
-        }
-        let since = Instant::now();
-        while self.is_written_to(&mut connection).await? {
-            if since.elapsed() > LAST_BREATH {
-                return Err(ImportError::Busy);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+            Ok(())
+        };
+        tokio::time::timeout(LAST_BREATH, written_to).await.unwrap_or(Err(ImportError::Busy))?;
         Ok(connection)
     }
 
     /// Whether some session is writing to the tables of the import.
-    async fn is_written_to(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+    async fn are_written_to(connection: &mut PgConnection) -> sqlx::Result<bool> {
         sqlx::query_scalar(
             "select exists (
                  select 1 from pg_locks l join pg_class c on c.oid = l.relation

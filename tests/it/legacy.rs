@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use devhub::aggregates::ids::TenantId;
 use devhub::legacy::quarantine::{self, Which};
@@ -429,6 +431,18 @@ async fn what_is_no_old_database_is_refused_with_a_sentence() {
     assert!(matches!(try_import(&world, &sample, &other).await, Err(ImportError::NoTenant(_))));
 }
 
+/// An import in a process of its own, which can be killed.
+fn importer(world: &World, old: &OldDatabase, state: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_devhub"))
+        .args(["legacy", "import", "--format", "json", "--from", &old.url])
+        .env("DATABASE_URL", &world.url)
+        .env("DEVHUB_STATE_DIR", state)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 /// The importer is killed at ten moments, told by how far it is.
 #[tokio::test]
 async fn an_import_that_is_killed_again_and_again_makes_the_same_log() {
@@ -440,14 +454,7 @@ async fn an_import_that_is_killed_again_and_again_makes_the_same_log() {
     let disturbed = World::unfounded().await;
     let state = scratch("killed-import");
     for kill_at in [-2, -1, 0, 1, 40, 400, 1_001, 1_500, 2_001, 2_300] {
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
-            .args(["legacy", "import", "--format", "json", "--from", &old.url])
-            .env("DATABASE_URL", &disturbed.url)
-            .env("DEVHUB_STATE_DIR", &state)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = importer(&disturbed, &old, &state);
         let mut connection = PgConnection::connect(&disturbed.url).await.unwrap();
         while child.try_wait().unwrap().is_none() && how_far(&mut connection).await < kill_at {
             tokio::task::yield_now().await;
@@ -486,14 +493,7 @@ async fn what_a_killed_import_had_on_its_way_is_written_once() {
     .execute(&mut holder)
     .await
     .unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_devhub"))
-        .args(["legacy", "import", "--format", "json", "--from", &old.url])
-        .env("DATABASE_URL", &world.url)
-        .env("DEVHUB_STATE_DIR", scratch("held-import"))
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = importer(&world, &old, &scratch("held-import"));
     while appends_that_wait(&mut holder).await < 1 {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it appended");
         tokio::task::yield_now().await;

@@ -15,6 +15,7 @@ use super::record::{self, Record, State};
 use super::tables::run;
 use super::{Rebuild, RebuildError};
 use crate::aggregates::ids::TenantId;
+use crate::event_store::is_lock_refused;
 
 /// How long the projector may wait behind us for those who use the tables.
 const WRITERS_WAIT: &str = "1s";
@@ -46,7 +47,7 @@ impl Rebuild {
             let owner = self.output.connection().await?;
             run(owner, "rollback".to_owned()).await?;
             run(owner, "reset role".to_owned()).await?;
-            if !is_lock_timeout(&error) {
+            if !matches!(&error, RebuildError::Database(error) if is_lock_refused(error)) {
                 return Err(error);
             }
             if begun.elapsed() >= PATIENCE {
@@ -233,11 +234,4 @@ async fn hold(owner: &mut PgConnection, projection: &str, now: chrono::DateTime<
         .fetch_one(owner)
         .await?
         .try_get("position")
-}
-
-fn is_lock_timeout(error: &RebuildError) -> bool {
-    let RebuildError::Database(error) = error else { return false };
-    // lock_not_available, deadlock_detected
-    let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("55P03" | "40P01"))
 }
