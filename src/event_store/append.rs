@@ -85,6 +85,18 @@ pub struct Append {
     pub idempotency: Option<IdempotencyClaim>,
 }
 
+impl Append {
+    /// The streams that it adds to, as far as they have a name.
+    pub(super) fn writes_to(&self) -> impl Iterator<Item = &StreamId> {
+        self.writes.iter().filter_map(|write| write.target.stream())
+    }
+
+    /// The streams that have to be where it says.
+    pub(super) fn builds_on(&self) -> impl Iterator<Item = &StreamId> {
+        self.writes_to().chain(self.guards.iter().map(|guard| &guard.stream))
+    }
+}
+
 /// Where a command's events came to stand.
 #[derive(Debug, Clone)]
 pub struct Appended {
@@ -127,6 +139,13 @@ pub enum AppendError {
     /// The database failed; what was asked may or may not have been stored.
     #[error("the event store failed: {0}")]
     Store(Arc<sqlx::Error>),
+}
+
+impl AppendError {
+    /// Whether it was refused because it is stored already.
+    pub(super) fn is_repetition(&self) -> bool {
+        matches!(self, Self::KeyUsed)
+    }
 }
 
 impl From<sqlx::Error> for AppendError {

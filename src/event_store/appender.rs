@@ -14,8 +14,8 @@
 //! When the read models of this process fall behind, batches wait a few milliseconds for them: more commands share
 //! one, and what is read does not become older and older.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::append::{Append, AppendError, Appended};
 use super::batch::{Known, Outcome, write_at_once, write_locked};
 use super::cell::{Cell, in_time, is_lost, is_refusal};
+use super::stream::StreamId;
 use super::tail::{Tail, TailWriter};
 use crate::aggregates::ids::TenantId;
 use crate::clock::Clock;
@@ -60,15 +61,57 @@ const ANNOUNCE_SELDOM: Duration = Duration::from_millis(100);
 pub(super) struct Job {
     pub ask: Ask,
     pub answer: oneshot::Sender<Result<Answer, AppendError>>,
-    /// The place in the queue that it gives back, if it came in bulk.
-    place: Option<OwnedSemaphorePermit>,
+    /// If it came in bulk.
+    bulk: Option<Bulk>,
+}
+
+/// That something came with others of which it may build on some.
+struct Bulk {
+    series: Arc<Series>,
+    /// Gives the place in the queue back.
+    _place: OwnedSemaphorePermit,
+}
+
+/// What came in bulk together: the streams of what was refused of it.
+///
+/// Nothing more of it is written to those. That it fits where the stream stands now is no reason: somebody else may have
+/// brought it there, in place of what it builds on.
+#[derive(Default)]
+struct Series(Mutex<HashSet<StreamId>>);
+
+impl Series {
+    fn refused(&self) -> MutexGuard<'_, HashSet<StreamId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Job {
     /// Whether it came in bulk: decided beforehand and not to be decided again, so that only the exact reason for
     /// a refusal is of use.
     pub fn in_bulk(&self) -> bool {
-        self.place.is_some()
+        self.bulk.is_some()
+    }
+
+    /// Whether it came in bulk together with that other.
+    pub fn is_with(&self, other: &Self) -> bool {
+        let series = |job: &Self| job.bulk.as_ref().map(|bulk| Arc::as_ptr(&bulk.series));
+        self.in_bulk() && series(self) == series(other)
+    }
+
+    /// The stream that something was refused for earlier that came in bulk together with this, if this builds on it.
+    pub fn lacks<'a>(&self, append: &'a Append) -> Option<&'a StreamId> {
+        let refused = self.bulk.as_ref()?.series.refused();
+        append.builds_on().find(|stream| refused.contains(stream))
+    }
+
+    fn answer(self, answer: Result<Answer, AppendError>) {
+        if let (Some(bulk), Ask::Append(append), Err(error)) = (&self.bulk, &self.ask, &answer)
+            && !error.is_repetition()
+        {
+            bulk.series.refused().extend(append.writes_to().cloned());
+        }
+        // A waiter that went away had its command stored all the same.
+        let _ = self.answer.send(answer);
     }
 }
 
@@ -142,17 +185,20 @@ impl Appender {
 
     /// Stores many commands' outcomes, and says of each, in the order given, what came of it. Those of one tenant
     /// are stored in that order, so one may build on another (`expected`) before that is answered; if that other
-    /// is refused, so is what builds on it.
+    /// is refused, so is all that follows for its streams. What is there already, under the same event ids, is not
+    /// stored again, and is answered as it was then: whoever was stopped may begin again.
     ///
     /// As much of it waits in the queue as fills the batches, and the rest waits for a place: others come in
     /// between, none is turned away for it. What was begun is finished even if the future is dropped.
     pub async fn append_all(&self, appends: Vec<Append>) -> Vec<Result<Appended, AppendError>> {
         let mut answers = Vec::with_capacity(appends.len());
+        let series = Arc::<Series>::default();
         for append in appends {
             let (answer, answered) = oneshot::channel();
             // Neither can fail before the appender has stopped, and then the dropped answer says so.
             if let Ok(place) = Arc::clone(&self.bulk).acquire_owned().await {
-                let job = Job { ask: Ask::Append(Box::new(append)), answer, place: Some(place) };
+                let bulk = Some(Bulk { series: Arc::clone(&series), _place: place });
+                let job = Job { ask: Ask::Append(Box::new(append)), answer, bulk };
                 let _ = self.queue.send(job).await;
             }
             answers.push(answered);
@@ -190,7 +236,7 @@ impl Appender {
 
     async fn ask(&self, ask: Ask) -> Result<Answer, AppendError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Job { ask, answer, place: None }).map_err(|refused| match refused {
+        self.queue.try_send(Job { ask, answer, bulk: None }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::Stopped,
         })?;
@@ -301,8 +347,7 @@ impl Writer {
             match self.try_to_write(&mut jobs, (locked, began_at), now).await {
                 Ok(Outcome::Stored { answers, entries }) => {
                     for (job, answer) in jobs.into_iter().zip(answers) {
-                        // A waiter that went away had its command stored all the same.
-                        let _ = job.answer.send(answer);
+                        job.answer(answer);
                     }
                     self.written.push(entries, self.known.position());
                     return None;
@@ -395,7 +440,7 @@ struct Lost {
 
 fn refuse(jobs: Vec<Job>, error: &AppendError) {
     for job in jobs {
-        let _ = job.answer.send(Err(error.clone()));
+        job.answer(Err(error.clone()));
     }
 }
 
@@ -463,7 +508,7 @@ mod tests {
 
     fn job(tenant: u32) -> Job {
         let ask = Ask::Numbers { tenant: TenantId::Business(tenant), kind: "LED", count: 1 };
-        Job { ask, answer: oneshot::channel().0, place: None }
+        Job { ask, answer: oneshot::channel().0, bulk: None }
     }
 
     #[test]

@@ -106,6 +106,8 @@ struct Batch<'a> {
     keys: HashSet<(String, String)>,
     /// Streams whose version is not known: the event that a write builds on must be there.
     unverified: Vec<(StreamId, i64)>,
+    /// What came in bulk and was refused, by the streams that it would have added to.
+    refused: HashMap<&'a StreamId, Vec<&'a Job>>,
     placed: Vec<Placed<'a>>,
     columns: Columns<'a>,
     answers: Vec<Result<Answer, AppendError>>,
@@ -193,8 +195,8 @@ pub(super) async fn write_at_once(
     let mut batch = Batch::new(known, None, now);
     for job in jobs {
         match batch.add(0, job) {
-            Ok(answer) => batch.answers.push(Ok(answer)),
-            Err(Refused::With(error)) => batch.answers.push(Err(error)),
+            Ok(answer) => batch.answer(job, Ok(answer)),
+            Err(Refused::With(error)) => batch.answer(job, Err(error)),
             Err(Refused::Unknown) => return Ok(Outcome::TakeTheLock),
         }
     }
@@ -232,14 +234,14 @@ pub(super) async fn write_locked(
     known.head = Some(head);
     learn_heads(&mut transaction, known, jobs).await?;
     learn_versions(&mut transaction, known, jobs).await?;
-    let facts = Facts::ask(&mut transaction, jobs).await?;
+    let facts = Facts::ask(&mut transaction, known, jobs).await?;
 
     let mut batch = Batch::new(known, Some(&facts), now);
     for (index, job) in jobs.iter().enumerate() {
         match batch.add(index, job) {
-            Ok(answer) => batch.answers.push(Ok(answer)),
-            Err(Refused::With(error)) => batch.answers.push(Err(error)),
-            Err(Refused::Unknown) => batch.answers.push(Err(AppendError::Conflict("what this relied on".into()))),
+            Ok(answer) => batch.answer(job, Ok(answer)),
+            Err(Refused::With(error)) => batch.answer(job, Err(error)),
+            Err(Refused::Unknown) => batch.answer(job, Err(AppendError::Conflict("what this relied on".into()))),
         }
     }
     for (tenant, kind, key) in &batch.released {
@@ -291,6 +293,7 @@ impl<'a> Batch<'a> {
             released: HashSet::new(),
             keys: HashSet::new(),
             unverified: Vec::new(),
+            refused: HashMap::new(),
             placed: Vec::new(),
             columns: Columns::default(),
             answers: Vec::new(),
@@ -305,11 +308,12 @@ impl<'a> Batch<'a> {
                 Ok(Answer::Reserved)
             }
             Ask::Append(append) => {
-                self.check(index, append).map_err(|refused| match refused {
-                    // Of something repeated, the key says so; the versions only say that it comes too late.
-                    Refused::With(AppendError::Conflict(_))
-                        if job.in_bulk() && append.idempotency.is_some() && self.facts.is_none() =>
-                    {
+                if let Some(before) = self.facts.and_then(|facts| facts.stored.get(&index)) {
+                    return Ok(Answer::Appended(before.clone()));
+                }
+                self.check(index, job, append).map_err(|refused| match refused {
+                    // The versions only say that it comes too late: it may be there already, or its key.
+                    Refused::With(AppendError::Conflict(_)) if job.in_bulk() && self.facts.is_none() => {
                         Refused::Unknown
                     }
                     refused => refused,
@@ -319,13 +323,35 @@ impl<'a> Batch<'a> {
         }
     }
 
+    fn answer(&mut self, job: &'a Job, answer: Result<Answer, AppendError>) {
+        if let (Ask::Append(append), Err(error)) = (&job.ask, &answer)
+            && job.in_bulk()
+            && !error.is_repetition()
+        {
+            for stream in append.writes_to() {
+                self.refused.entry(stream).or_default().push(job);
+            }
+        }
+        self.answers.push(answer);
+    }
+
+    /// As [`Job::lacks`], of what is refused in this batch.
+    fn lacks<'j>(&self, job: &Job, append: &'j Append) -> Option<&'j StreamId> {
+        append.builds_on().find(|stream| {
+            self.refused.get(stream).is_some_and(|refused| refused.iter().any(|other| job.is_with(other)))
+        })
+    }
+
     /// Everything that could speak against a command, before any of it is staged.
-    fn check(&self, index: usize, append: &Append) -> Result<(), Refused> {
+    fn check(&self, index: usize, job: &Job, append: &Append) -> Result<(), Refused> {
         if let Some(IdempotencyClaim { actor, key, .. }) = &append.idempotency {
             let entry = (actor.clone(), key.clone());
             if self.keys.contains(&entry) || self.facts.is_some_and(|facts| facts.keys.contains(&entry)) {
                 return Err(Refused::With(AppendError::KeyUsed));
             }
+        }
+        if let Some(stream) = job.lacks(append).or_else(|| self.lacks(job, append)) {
+            return Err(Refused::With(AppendError::Conflict(stream.to_string())));
         }
         if !append.conditions.is_empty() {
             let facts = self.facts.ok_or(Refused::Unknown)?;
@@ -592,10 +618,7 @@ fn claim_changes(append: &Append) -> impl Iterator<Item = (&StreamWrite, &ClaimC
 
 /// Whether this may be taken by another record only.
 pub(super) fn is_reserved(target: &Target, kind: ClaimKind, key: &str) -> bool {
-    let named = match target {
-        Target::Named(stream) => Some(stream.local.as_str()),
-        Target::Next { .. } => None,
-    };
+    let named = target.stream().map(|stream| stream.local.as_str());
     kind.reserved_for(key).is_some_and(|id| named != Some(id.to_string().as_str()))
 }
 

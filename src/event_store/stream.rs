@@ -64,13 +64,19 @@ pub enum Target {
 }
 
 impl Target {
+    /// The stream, if it has a name.
+    #[must_use]
+    pub fn stream(&self) -> Option<&StreamId> {
+        match self {
+            Self::Named(stream) => Some(stream),
+            Self::Next { .. } => None,
+        }
+    }
+
     /// The aggregate id of a stream that has a name.
     #[must_use]
     pub fn name(&self) -> Option<String> {
-        match self {
-            Self::Named(stream) => Some(stream.aggregate_id()),
-            Self::Next { .. } => None,
-        }
+        self.stream().map(StreamId::aggregate_id)
     }
 }
 

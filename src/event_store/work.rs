@@ -316,10 +316,7 @@ impl Work {
         let (writes, after): (Vec<_>, Vec<_>) = staged.into_iter().map(|staged| (staged.write, staged.after)).unzip();
         let named: Vec<StreamId> = writes
             .iter()
-            .filter_map(|write| match &write.target {
-                Target::Named(stream) => Some(stream.clone()),
-                Target::Next { .. } => None,
-            })
+            .filter_map(|write| write.target.stream().cloned())
             .chain(self.guards.iter().chain(&self.seen).map(|guard| guard.stream.clone()))
             .collect();
         let mut guards = self.guards;

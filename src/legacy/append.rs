@@ -307,10 +307,8 @@ impl Replay<'_> {
         let (types, ids): (Vec<&str>, Vec<String>) = appends
             .iter()
             .flat_map(|(append, _)| &append.writes)
-            .filter_map(|write| match &write.target {
-                Target::Named(stream) => Some((stream.aggregate_type, stream.aggregate_id())),
-                Target::Next { .. } => None,
-            })
+            .filter_map(|write| write.target.stream())
+            .map(|stream| (stream.aggregate_type, stream.aggregate_id()))
             .unzip();
         let there: Vec<(Uuid, i64)> = sqlx::query_as(
             "select e.event_id, e.position from (select distinct t, i from unnest($1::text[], $2::text[]) as s (t, i)) s
@@ -384,8 +382,8 @@ impl Replay<'_> {
             if appends.is_empty() {
                 return Ok(position);
             }
-            // A run that was killed has written more than its checkpoint says, up to what it had on its way when we began: that
-            // is not written again.
+            // Of what a run that was killed had on its way, the store knows again what comes as it did then. Where another
+            // version of this program ended its pages elsewhere, only a part of it may be there.
             position = position.max(self.leave_out_what_is_there(&mut appends).await?);
             // Somebody else wrote to these streams since they were planned: what was told comes after that.
             self.catch_up(&appends, moved, refused).await?;
@@ -473,10 +471,7 @@ impl Replay<'_> {
 }
 
 fn target(append: &Append) -> Option<&StreamId> {
-    match append.writes.first().map(|write| &write.target) {
-        Some(Target::Named(stream)) => Some(stream),
-        _ => None,
-    }
+    append.writes.first()?.target.stream()
 }
 
 fn stream_of(aggregate_type: &str, tenant: TenantId, local_id: &str) -> Result<StreamId, ImportError> {

@@ -1,7 +1,7 @@
 //! Many events at once: appended in order, each command whole or not at all, and nobody else turned away; taken by the
 //! read models each exactly once, however far behind they are and whoever gets in between.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -96,6 +96,58 @@ async fn what_builds_on_a_refused_append_is_refused_too() {
     }
     let stored: Vec<_> = history(&world).await.into_iter().map(|event| (event.aggregate_id, event.sequence)).collect();
     assert!(stored.ends_with(&[(lead(0).aggregate_id(), 1), (lead(2).aggregate_id(), 1)]), "{stored:?}");
+}
+
+#[tokio::test]
+async fn what_builds_on_a_refused_append_is_refused_even_where_it_fits() {
+    let world = World::start().await;
+    let store = &world.app.store;
+    let write = |n, expected| one(lead(n), expected, captured(&world.clock, vec![]));
+    store.append_all(vec![write(0, 0)]).await.remove(0).unwrap();
+    // Of somebody else's, who comes first: the lead is now where the second of ours expects it.
+    store.append_all(vec![write(0, 1)]).await.remove(0).unwrap();
+    let before = history(&world).await.len();
+    // In one batch, and in batches of their own.
+    for between in [0, 600] {
+        let others = (1..=between).map(|n| write(n, 0));
+        let outcomes = store.append_all([write(0, 1)].into_iter().chain(others).chain([write(0, 2)]).collect()).await;
+        let (first, last) = (outcomes.first().unwrap(), outcomes.last().unwrap());
+        assert!(
+            matches!((first, last), (Err(AppendError::Conflict(_)), Err(AppendError::Conflict(_)))),
+            "{outcomes:?}"
+        );
+        assert_eq!(history(&world).await.len(), before + between);
+    }
+    // What is asked anew relies on nothing that was refused.
+    store.append_all(vec![write(0, 2)]).await.remove(0).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_answered_as_it_was_and_what_comes_after_it_is_stored() {
+    let world = World::start().await;
+    let store = &world.app.store;
+    let number = vec![ClaimChange::Take { kind: ClaimKind::InvoiceNumber, key: "2026-1".into() }];
+    let story: Vec<Append> = (0..6)
+        .map(|turn| {
+            let claims = if turn == 0 { number.clone() } else { vec![] };
+            one(lead(turn % 2), i64::try_from(turn / 2).unwrap(), captured(&world.clock, claims))
+        })
+        .collect();
+    let first = store.append_all(story[..3].to_vec()).await;
+    // Somebody else comes before what is still to be told of one of them.
+    let theirs = one(lead(1), 1, captured(&world.clock, vec![]));
+    store.append_all(vec![theirs]).await.remove(0).unwrap();
+    let all = store.append_all(story.clone()).await;
+    let again = |at: usize| (first[at].as_ref().unwrap(), all[at].as_ref().unwrap());
+    for (then, now) in (0..3).map(again) {
+        assert_eq!((then.position, then.tenant_position), (now.position, now.tenant_position));
+        assert_eq!((then.recorded_at, &then.streams), (now.recorded_at, &now.streams));
+    }
+    assert_eq!(all.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, true, false, true, false]);
+    let of = |event: Recorded| (event.aggregate_id, event.sequence);
+    let stored: Vec<_> = history(&world).await.into_iter().map(of).collect();
+    let expected = [(0, 1), (1, 1), (0, 2), (1, 2), (0, 3)].map(|(n, sequence)| (lead(n).aggregate_id(), sequence));
+    assert!(stored.ends_with(&expected), "{stored:?}");
 }
 
 #[tokio::test]
@@ -299,6 +351,59 @@ proptest! {
     #[test]
     fn a_number_is_never_given_twice(story in prop::collection::vec(asked(), 4..24)) {
         tokio::runtime::Runtime::new().unwrap().block_on(ask_in_turns(story));
+    }
+}
+
+/// Appends to a few leads in bulk, each building on the one before, while another server writes to the same leads in this order.
+async fn write_beside_another_server(ours: Vec<usize>, theirs: Vec<usize>) {
+    let url = fresh_database("devhub", event_store::migrate).await;
+    let cell = Database::connect(&url).await.unwrap().cells().next().unwrap().clone();
+    let clock = Clock::system();
+    let [here, elsewhere] = [(), ()].map(|()| EventStore::open(&cell, clock.clone()).0);
+    let mut next = HashMap::new();
+    let appends: Vec<Append> = ours
+        .iter()
+        .map(|n| {
+            let expected = next.entry(*n).or_insert(0);
+            *expected += 1;
+            one(lead(*n), *expected - 1, captured(&clock, vec![]))
+        })
+        .collect();
+    let told = appends.iter().map(|append| append.writes[0].events[0].event_id).collect::<Vec<_>>();
+    let writing = async {
+        for n in theirs {
+            let mut expected = 0;
+            let write = |expected| one(lead(n), expected, captured(&clock, vec![]));
+            while elsewhere.append_all(vec![write(expected)]).await.remove(0).is_err() {
+                expected += 1;
+            }
+        }
+    };
+    let (outcomes, ()) = tokio::join!(here.append_all(appends), writing);
+
+    let log = events_after(&cell.appender, 0, 100_000).await.unwrap();
+    let stored: Vec<_> = log.iter().map(|event| event.event_id).filter(|id| told.contains(id)).collect();
+    let kept: Vec<_> = told.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(id, _)| *id).collect();
+    assert_eq!(stored, kept);
+    let mut refused = HashSet::new();
+    for (n, outcome) in ours.iter().zip(outcomes) {
+        match outcome {
+            Ok(_) => assert!(!refused.contains(n), "something of {n} is stored, and what it builds on is not"),
+            Err(_) => drop(refused.insert(*n)),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whoever writes in between.
+    #[test]
+    fn nothing_is_stored_without_what_it_builds_on(
+        ours in prop::collection::vec(0..3_usize, 2..40),
+        theirs in prop::collection::vec(0..3_usize, 0..8),
+    ) {
+        tokio::runtime::Runtime::new().unwrap().block_on(write_beside_another_server(ours, theirs));
     }
 }
 

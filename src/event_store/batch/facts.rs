@@ -3,15 +3,18 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 use super::{Head, Known, TenantHead, appends, claim_changes, claim_entry};
 use crate::aggregates::claims::ClaimKind;
 use crate::aggregates::ids::{CustomerId, InteractionId, InvoiceId, LeadId, NoteId, ProjectId, TenantId, UserId};
+use crate::event_store::append::{Append, Appended, StreamWrite};
 use crate::event_store::appender::Job;
 use crate::event_store::hash::GENESIS;
-use crate::event_store::stream::{StreamId, Target};
+use crate::event_store::stream::StreamId;
 
 /// What the database says, asked under the head row's lock.
 #[derive(Default)]
@@ -20,13 +23,26 @@ pub(super) struct Facts {
     pub(super) claimed: HashMap<(TenantId, ClaimKind, String), String>,
     pub(super) keys: HashSet<(String, String)>,
     pub(super) broken_conditions: HashSet<usize>,
+    /// Of what comes in bulk, what is there already, by its place among the commands.
+    pub(super) stored: HashMap<usize, Appended>,
+}
+
+/// An event that was asked for by its id, and is there.
+#[derive(sqlx::FromRow)]
+struct Found {
+    event_id: Uuid,
+    sequence: i64,
+    position: i64,
+    tenant_position: i64,
+    recorded_at: DateTime<Utc>,
 }
 
 impl Facts {
-    pub(super) async fn ask(connection: &mut PgConnection, jobs: &[Job]) -> sqlx::Result<Self> {
+    pub(super) async fn ask(connection: &mut PgConnection, known: &Known, jobs: &[Job]) -> sqlx::Result<Self> {
         let mut facts = Self::default();
         facts.ask_claims(connection, jobs).await?;
         facts.ask_keys(connection, jobs).await?;
+        facts.ask_stored(connection, known, jobs).await?;
         for (index, append) in appends(jobs) {
             for condition in &append.conditions {
                 let broken: bool = sqlx::query_scalar(
@@ -45,6 +61,43 @@ impl Facts {
             }
         }
         Ok(facts)
+    }
+
+    /// Looks for what comes in bulk and too late: who was stopped and begins again tells what is there already.
+    async fn ask_stored(&mut self, connection: &mut PgConnection, known: &Known, jobs: &[Job]) -> sqlx::Result<()> {
+        let late = |write: &&StreamWrite| {
+            let version = write.target.stream().and_then(|stream| known.versions.get(stream));
+            version.is_some_and(|version| *version > write.expected)
+        };
+        let in_bulk = appends(jobs).filter(|(index, _)| jobs.get(*index).is_some_and(Job::in_bulk));
+        let asked: Vec<(usize, &Append)> =
+            in_bulk.filter(|(_, append)| append.writes.iter().any(|write| late(&write))).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let streams: HashSet<&StreamId> = asked.iter().flat_map(|(_, append)| append.writes_to()).collect();
+        let (types, ids): (Vec<&str>, Vec<String>) =
+            streams.iter().map(|stream| (stream.aggregate_type, stream.aggregate_id())).unzip();
+        let events = asked.iter().flat_map(|(_, append)| &append.writes).flat_map(|write| &write.events);
+        let events: Vec<Uuid> = events.map(|event| event.event_id).collect();
+        let found: Vec<Found> = sqlx::query_as(
+            "select e.event_id, e.sequence, e.position, e.tenant_position, e.recorded_at
+             from unnest($1::text[], $2::text[]) as s (aggregate_type, aggregate_id)
+             join events e on e.aggregate_type = s.aggregate_type and e.aggregate_id = s.aggregate_id
+             where e.event_id = any($3)",
+        )
+        .bind(types)
+        .bind(ids)
+        .bind(events)
+        .fetch_all(connection)
+        .await?;
+        let there = found.into_iter().map(|event| (event.event_id, event)).collect();
+        for (index, append) in asked {
+            if let Some(appended) = stored(append, &there) {
+                self.stored.insert(index, appended);
+            }
+        }
+        Ok(())
     }
 
     async fn ask_claims(&mut self, connection: &mut PgConnection, jobs: &[Job]) -> sqlx::Result<()> {
@@ -111,6 +164,20 @@ impl Facts {
     }
 }
 
+/// What the append was answered, if all of it is there.
+fn stored(append: &Append, there: &HashMap<Uuid, Found>) -> Option<Appended> {
+    let mut streams = Vec::with_capacity(append.writes.len());
+    let mut last: Option<&Found> = None;
+    for write in &append.writes {
+        let events = write.events.iter().map(|event| there.get(&event.event_id));
+        let end = events.collect::<Option<Vec<_>>>()?.pop()?;
+        streams.push((write.target.stream()?.clone(), end.sequence));
+        last = last.filter(|last| last.position > end.position).or(Some(end));
+    }
+    let Found { position, tenant_position, recorded_at, .. } = *last?;
+    Some(Appended { position, tenant_position, recorded_at, streams })
+}
+
 pub(super) async fn read_head(connection: &mut PgConnection, cell: &str, lock: &str) -> sqlx::Result<Head> {
     let statement =
         format!("select position, greatest(recorded_at, 'epoch'), moves from cell_head where cell = $1{lock}");
@@ -174,11 +241,7 @@ const KINDS: [&str; 7] = [
 pub(super) async fn learn_versions(connection: &mut PgConnection, known: &mut Known, jobs: &[Job]) -> sqlx::Result<()> {
     let mut streams: Vec<&StreamId> = Vec::new();
     for (_, append) in appends(jobs) {
-        streams.extend(append.guards.iter().map(|guard| &guard.stream));
-        streams.extend(append.writes.iter().filter_map(|write| match &write.target {
-            Target::Named(stream) => Some(stream),
-            Target::Next { .. } => None,
-        }));
+        streams.extend(append.builds_on());
     }
     streams.sort_unstable();
     streams.dedup();
