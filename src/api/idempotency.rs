@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The key is written in the transaction of the events, so a crash cannot separate them. The answer follows; if
-//! a crash comes in between, a repeated request is told that the first one was carried out.
+//! a crash comes in between, a repeated request is told that the first one was carried out. While the first one is
+//! still worked on, it waits for the answer, and is told to ask again if that takes long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -39,9 +41,15 @@ use crate::event_store::IdempotencyClaim;
 const ANONYMOUS: &str = "anonymous";
 /// The largest answer that is stored. That of a batch may have many a record that is much longer than what was asked for.
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+/// The position of a key that was taken before anything else was stored.
+const RESERVED: i64 = 0;
 /// How often and how long a repeated request waits for the first one's answer.
 const WAITS: u32 = 50;
 const WAIT: Duration = Duration::from_millis(100);
+/// How long a request that stores more than once may be worked on: where its server ended before it, nobody says so.
+const WORKED_ON: TimeDelta = TimeDelta::minutes(2);
+/// When to ask again for the answer of one that is.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The headers that belong to an answer.
 const KEPT_HEADERS: [HeaderName; 5] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, POSITION, CORRELATION];
 
@@ -90,7 +98,7 @@ impl PendingKey {
         let reserved = sqlx::query(
             "insert into idempotency_keys
                  (tenant_id, actor, key, request_hash, position, correlation_id, created_at)
-             values ($1, $2, $3, $4, 0, $5, $6) on conflict (actor, key) do nothing",
+             values ($1, $2, $3, $4, $7, $5, $6) on conflict (actor, key) do nothing",
         )
         .bind(tenant.to_string())
         .bind(&self.0.actor)
@@ -98,11 +106,12 @@ impl PendingKey {
         .bind(self.0.request_hash.to_vec())
         .bind(self.0.correlation_id.to_string())
         .bind(app.clock.now())
+        .bind(RESERVED)
         .execute(&app.database.cell_of(tenant).appender)
         .await?;
         if reserved.rows_affected() == 0 {
             self.contested();
-            return Err(Problem::conflict("key_in_use", "This Idempotency-Key is in use."));
+            return Err(Problem::key_in_use(ASK_AGAIN));
         }
         self.taken();
         Ok(())
@@ -180,23 +189,31 @@ async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Pro
     store(app, &pool, tenant, &pending, response).await
 }
 
-type Row = (Vec<u8>, Option<Vec<u8>>);
+type Row = (Vec<u8>, Option<Vec<u8>>, i64, DateTime<Utc>);
 
 async fn stored_answer(app: &App, pool: &PgPool, pending: &PendingKey) -> Result<Option<Response>, Problem> {
+    let mut worked_on = false;
     for _ in 0..WAITS {
-        let row: Option<Row> =
-            sqlx::query_as("select request_hash, response from idempotency_keys where actor = $1 and key = $2")
-                .bind(&pending.0.actor)
-                .bind(&pending.0.key)
-                .fetch_optional(pool)
-                .await?;
+        let row: Option<Row> = sqlx::query_as(
+            "select request_hash, response, position, created_at from idempotency_keys where actor = $1 and key = $2",
+        )
+        .bind(&pending.0.actor)
+        .bind(&pending.0.key)
+        .fetch_optional(pool)
+        .await?;
         match row {
             None => return Ok(None),
-            Some((hash, _)) if hash != pending.0.request_hash => return Err(Problem::idempotency_mismatch()),
-            Some((_, Some(sealed))) => return open(app, pending, &sealed).map(Some),
+            Some((hash, ..)) if hash != pending.0.request_hash => return Err(Problem::idempotency_mismatch()),
+            Some((_, Some(sealed), ..)) => return open(app, pending, &sealed).map(Some),
             // The first request is being answered at this moment, or its process died.
-            Some((_, None)) => tokio::time::sleep(WAIT).await,
+            Some((_, None, position, begun)) => {
+                worked_on = position == RESERVED && app.clock.now() - begun < WORKED_ON;
+                tokio::time::sleep(WAIT).await;
+            }
         }
+    }
+    if worked_on {
+        return Err(Problem::key_in_use(ASK_AGAIN));
     }
     Err(Problem::conflict(
         "answer_lost",

@@ -4,6 +4,7 @@ mod kind;
 mod pages;
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -82,7 +83,7 @@ pub struct ProblemDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
     pub changes_since: Option<Vec<serde_json::Value>>,
-    /// rate_limited, overloaded, projection_lagging: seconds to wait.
+    /// rate_limited, overloaded, projection_lagging, and the conflict key_in_use: seconds to wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }
@@ -237,6 +238,17 @@ impl Problem {
     pub fn conflict(rule: impl Into<String>, sentence: impl Into<String>) -> Self {
         let mut problem = Self::detailed(ProblemKind::Conflict, sentence);
         problem.0.details.rule = Some(rule.into());
+        problem
+    }
+
+    /// 409: the first request with the same `Idempotency-Key` is still worked on; its answer may be asked for again after
+    /// so long.
+    #[must_use]
+    pub fn key_in_use(ask_again: Duration) -> Self {
+        let sentence =
+            "The first request with this Idempotency-Key is still worked on; send it again later for the answer.";
+        let mut problem = Self::later(ProblemKind::Conflict, sentence, ask_again.as_secs());
+        problem.0.details.rule = Some("key_in_use".into());
         problem
     }
 

@@ -1,9 +1,11 @@
 //! Many operations in one request: an answer each, in order for each record, one correlation id, dry runs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::http::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::world::{Client, World};
 
@@ -181,6 +183,32 @@ async fn a_batch_that_is_repeated_with_its_key_is_carried_out_once() {
     let other = json!({"operations": [{"op": "create", "body": {"name": "B"}}]});
     let other = acme.send(Method::POST, "/api/leads/batch", &key, Some(other)).await;
     other.problem(422, "idempotency_mismatch");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_repeated_while_it_is_worked_on_says_so_until_nobody_can_be_at_it() {
+    let world = World::start().await;
+    let acme = world.business("ACME").await;
+    let body = json!({"operations": [{"op": "create", "body": {"name": "A"}}]});
+    let key = [("idempotency-key", "b-1")];
+    let send = || acme.send(Method::POST, "/api/leads/batch", &key, Some(body.clone()));
+    // Nothing is stored while somebody holds the head of the log.
+    let mut holder = PgConnection::connect(&world.url).await.unwrap();
+    holder.execute("begin; select from cell_000.cell_head for update").await.unwrap();
+    let again = async {
+        let reserved = "select exists (select from cell_000.idempotency_keys where key = 'b-1')";
+        while !sqlx::query_scalar::<_, bool>(reserved).fetch_one(&mut holder).await.unwrap() {}
+        let soon = send().await;
+        world.clock.advance(Duration::from_secs(120));
+        let late = send().await;
+        holder.execute("commit").await.unwrap();
+        (soon, late)
+    };
+    let (first, (soon, late)) = tokio::join!(send(), again);
+    assert_eq!(soon.header("retry-after"), Some("5"));
+    assert_eq!(soon.problem(409, "conflict")["rule"], "key_in_use");
+    assert_eq!(late.problem(409, "conflict")["rule"], "answer_lost");
+    assert_eq!(send().await.ok(), first.ok());
 }
 
 /// Records to try every operation on.

@@ -148,7 +148,10 @@ impl ProblemKind {
                 title: "Against a rule of the business",
                 meaning: "The request is well formed and allowed, and the state of things forbids it: a lead is converted once, a paid invoice is not voided.",
                 remedy: "`detail` says the rule in a sentence, `rule` names it for programs. Change the state first, or do something else.",
-                members: &[("rule", "the name of the rule")],
+                members: &[
+                    ("rule", "the name of the rule"),
+                    ("retry_after", "of the rule `key_in_use`: seconds to wait"),
+                ],
             },
             Self::VersionConflict => Entry {
                 code: "version_conflict",
