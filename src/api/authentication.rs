@@ -28,7 +28,7 @@ use super::api_keys::has_keys;
 use super::caller::{Authenticated, Caller};
 use super::headers::BearerToken;
 use super::standing::{Proof, Shown, Standing};
-use super::{App, Problem, consistency, context, query};
+use super::{App, Problem, consistency, context, expected};
 use crate::access::api_keys::{self, ApiKeyRefused};
 use crate::access::tokens::Subject;
 use crate::aggregates::values::{TenantStatus, UserStatus};
@@ -144,10 +144,11 @@ fn count(app: &App, standing: &Standing) -> Result<(), Problem> {
     app.limiter.admit(standing.entered, user)
 }
 
-async fn go_on(app: &App, mut request: Request, next: Next, caller: Result<Caller, Problem>) -> Response {
-    if let Err(problem) = query::expected(&request) {
-        return problem.into_response();
-    }
+async fn go_on(app: &App, request: Request, next: Next, caller: Result<Caller, Problem>) -> Response {
+    let mut request = match expected::only_what_is_read(request).await {
+        Ok(request) => request,
+        Err(problem) => return problem.into_response(),
+    };
     request.extensions_mut().insert(Authenticated(caller));
     consistency::consistent(app, request, next).await
 }

@@ -18,6 +18,7 @@ pub mod context;
 pub mod customers;
 mod documentation;
 pub mod events;
+mod expected;
 pub mod headers;
 pub mod idempotency;
 pub mod interactions;
@@ -108,7 +109,7 @@ fn lists() -> Vec<(&'static str, &'static list::ListSpec)> {
 /// The whole server.
 pub fn router(app: &App) -> Router {
     system::recorder();
-    query::prepare();
+    expected::prepare();
     let (router, _) = routes().split_for_parts();
     let operations = batch::Operations::new(router.clone().with_state(app.clone()));
     let api = router

@@ -1,21 +1,14 @@
-//! Query parameters of a route that is no list: strictly read, every error reported at once. A route that reads none is
-//! asked with none.
+//! Query parameters of a route that is no list: strictly read, every error reported at once.
 
-use std::collections::HashSet;
-use std::sync::LazyLock;
-
-use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::extract::FromRequestParts;
+use axum::http::Uri;
 use axum::http::request::Parts;
-use axum::http::{Method, Uri};
 use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 
-use utoipa::openapi::RefOr;
-use utoipa::openapi::path::{Operation, ParameterIn};
-
+use super::Problem;
 use super::problem::FieldError;
 use super::validation::Finding;
-use super::{Problem, lists, routes};
 
 /// The query parameters as a `T` that denies unknown fields; a `Vec` is written with commas.
 ///
@@ -30,53 +23,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         read(pairs(&parts.uri)?).map(Self)
     }
-}
-
-/// The operations that read query parameters, by method and path: those that document any, and the lists.
-static READING: LazyLock<HashSet<(Method, String)>> = LazyLock::new(|| {
-    let (_, api) = routes().split_for_parts();
-    let reads = |operation: &Operation| {
-        let mut parameters = operation.parameters.iter().flatten();
-        parameters
-            .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query))
-    };
-    let mut reading: HashSet<_> = lists().into_iter().map(|(path, _)| (Method::GET, path.to_owned())).collect();
-    for (path, item) in api.paths.paths {
-        let operations = [
-            (Method::GET, item.get),
-            (Method::POST, item.post),
-            (Method::PUT, item.put),
-            (Method::PATCH, item.patch),
-            (Method::DELETE, item.delete),
-        ];
-        let read = operations.into_iter().filter(|(_, operation)| operation.as_ref().is_some_and(reads));
-        reading.extend(read.map(|(method, _)| (method, path.clone())));
-    }
-    reading
-});
-
-/// Finds out which operations read query parameters, before anybody asks.
-pub(super) fn prepare() {
-    LazyLock::force(&READING);
-}
-
-/// That a request has no query parameters where its route reads none.
-///
-/// # Errors
-/// `unknown_parameter` for each.
-pub(super) fn expected(request: &Request) -> Result<(), Problem> {
-    let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(()) };
-    if request.uri().query().is_none_or(str::is_empty) {
-        return Ok(());
-    }
-    let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    if READING.contains(&(method, path.as_str().to_owned())) {
-        return Ok(());
-    }
-    let unknown =
-        |(name, _): &(String, String)| FieldError::parameter(name, "unknown_parameter", "there are no parameters here");
-    let errors: Vec<FieldError> = pairs(request.uri())?.iter().map(unknown).collect();
-    if errors.is_empty() { Ok(()) } else { Err(Problem::unknown_parameter(errors)) }
 }
 
 /// The parameters in their order, decoded.

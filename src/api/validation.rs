@@ -281,7 +281,7 @@ fn pointer(path: &[Step], removed: &[(Vec<Step>, usize)]) -> String {
 }
 
 /// Appends a member's name to a JSON pointer (RFC 6901, section 3).
-fn push(pointer: &mut String, name: &str) {
+pub(super) fn push(pointer: &mut String, name: &str) {
     pointer.push('/');
     pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
 }

@@ -112,6 +112,34 @@ async fn no_operation_ignores_a_query_parameter() {
 }
 
 #[tokio::test]
+async fn no_operation_ignores_what_a_body_says() {
+    let world = World::start().await;
+    let people = People::of(&world).await;
+    let (mut reading, mut others) = (0, 0);
+    for (method, path, operation) in operations().into_iter().filter(|(method, ..)| *method != Method::GET) {
+        let who = people.who(&path, &operation).await;
+        let asked = address(&path);
+        let send = async |body| who.send(method.clone(), &asked, &[], Some(body)).await;
+        let problem = send(json!({"nonsense": 1})).await.problem(400, "unknown_parameter");
+        assert_eq!(problem["errors"][0]["pointer"], "/nonsense", "{method} {asked}: {problem}");
+        assert!(operation["responses"].get("400").is_some(), "{method} {path}");
+        if operation.get("requestBody").is_some() {
+            reading += 1;
+        } else {
+            send(json!(["nonsense"])).await.problem(400, "malformed_request");
+            others += 1;
+        }
+    }
+    assert!(reading > 50 && others > 10, "{reading} and {others}");
+    // An empty object says nothing, and nothing more than its key is known of a request without a body.
+    let lead = people.owner.post("/api/leads", json!({"name": "Grace"})).await.created();
+    people.owner.delete(&format!("/api/leads/{lead}")).await.ok();
+    let restore = format!("/api/leads/{lead}/restore");
+    people.owner.post(&restore, json!({"to_version": 1})).await.problem(400, "unknown_parameter");
+    people.owner.post(&restore, json!({})).await.ok();
+}
+
+#[tokio::test]
 async fn if_match_is_read_where_the_document_says_so_and_nowhere_else() {
     let world = World::start().await;
     let people = People::of(&world).await;
