@@ -116,7 +116,6 @@ async fn list_tenants(founder: Founder, State(app): State<App>, uri: Uri) -> Res
     "subscription_plan": "enterprise", "owner": {"email": "ada@northwind.example", "full_name": "Ada Lovelace"}}))]
 struct CreateTenant {
     /// Its name.
-    #[schema(inline)]
     business_name: Text<200>,
     /// Its e-mail address.
     business_email: Email,
@@ -128,7 +127,6 @@ struct CreateTenant {
     address: Option<Address>,
     /// Its country.
     #[serde(default)]
-    #[schema(inline)]
     country: Option<Text<100>>,
     /// What it subscribes to; `starter` if not said.
     #[serde(default)]
@@ -138,7 +136,6 @@ struct CreateTenant {
     seat_limit: Option<u32>,
     /// Where its data is to live.
     #[serde(default)]
-    #[schema(inline)]
     region: Option<Text<40>>,
     /// Who is to own it.
     owner: InviteOwner,
@@ -151,7 +148,6 @@ struct InviteOwner {
     /// What they will sign in with.
     email: Email,
     /// Their name.
-    #[schema(inline)]
     full_name: Text<200>,
 }
 
@@ -349,7 +345,6 @@ async fn change(
 #[schema(example = json!({"reason": "Unpaid since March"}))]
 struct SuspendTenant {
     /// The reason.
-    #[schema(inline)]
     reason: Text<500>,
 }
 

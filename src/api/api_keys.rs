@@ -89,7 +89,6 @@ async fn list_keys(caller: Caller, State(app): State<App>) -> Result<Page<ApiKey
 #[schema(example = json!({"name": "Website form", "role": "EMPLOYEE"}))]
 struct MakeKey {
     /// What to call it.
-    #[schema(inline)]
     name: Text<100>,
     /// The role it acts in; its maker's if not said.
     #[serde(default)]

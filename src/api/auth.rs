@@ -63,7 +63,6 @@ pub fn router() -> OpenApiRouter<App> {
     "owner": {"email": "ada@northwind.example", "full_name": "Ada Lovelace", "password": "a long pass phrase"}}))]
 struct RegisterBusiness {
     /// Its name.
-    #[schema(inline)]
     business_name: Text<200>,
     /// Its e-mail address.
     business_email: Email,
@@ -75,14 +74,12 @@ struct RegisterBusiness {
     address: Option<Address>,
     /// Its country.
     #[serde(default)]
-    #[schema(inline)]
     country: Option<Text<100>>,
     /// What it subscribes to; `starter` if not said.
     #[serde(default)]
     subscription_plan: Plan,
     /// Where its data is to live.
     #[serde(default)]
-    #[schema(inline)]
     region: Option<Text<40>>,
     /// Who owns it.
     owner: RegisterOwner,
@@ -95,7 +92,6 @@ struct RegisterOwner {
     /// What they sign in with.
     email: Email,
     /// Their name.
-    #[schema(inline)]
     full_name: Text<200>,
     /// 12 to 128 characters.
     #[schema(value_type = String, format = Password)]

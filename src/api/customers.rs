@@ -178,11 +178,9 @@ pub async fn rely_on(
 pub struct RegisterCustomer {
     /// The company; needed if there is no name.
     #[serde(default)]
-    #[schema(inline)]
     company: Option<Text<200>>,
     /// The contact's name; needed if there is no company.
     #[serde(default)]
-    #[schema(inline)]
     name: Option<Text<200>>,
     /// E-mail.
     #[serde(default)]

@@ -69,7 +69,8 @@ impl Format {
 /// did oneself, as far as `audit:read` reaches and as far back as the plan shows.
 ///
 /// `Accept: application/x-ndjson` or `text/csv` streams everything that matches; that needs `audit:export`.
-#[utoipa::path(get, path = "/api/events", params(EventsQuery), responses((status = 200, body = Page<CloudEvent>)))]
+#[utoipa::path(get, path = "/api/events", params(EventsQuery), responses((status = 200, content(
+    (Page<CloudEvent> = "application/json"), (CloudEvent = "application/x-ndjson"), (String = "text/csv")))))]
 async fn own_events(
     caller: Caller,
     State(app): State<App>,
@@ -101,8 +102,8 @@ async fn own_events(
 /// List what happened in all businesses, or in one, the newest first.
 ///
 /// `Accept: application/x-ndjson` or `text/csv` streams everything that matches.
-#[utoipa::path(get, path = "/api/admin/events", params(AdminEventsQuery),
-    responses((status = 200, body = Page<CloudEvent>)))]
+#[utoipa::path(get, path = "/api/admin/events", params(AdminEventsQuery), responses((status = 200, content(
+    (Page<CloudEvent> = "application/json"), (CloudEvent = "application/x-ndjson"), (String = "text/csv")))))]
 async fn all_events(
     _: Founder,
     State(app): State<App>,

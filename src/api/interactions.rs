@@ -195,15 +195,12 @@ pub struct LogInteraction {
     #[serde(rename = "type")]
     kind: InteractionType,
     /// What it is about.
-    #[schema(inline)]
     subject: Text<200>,
     /// In more words.
     #[serde(default)]
-    #[schema(inline)]
     description: Option<Text<5000>>,
     /// What came of it.
     #[serde(default)]
-    #[schema(inline)]
     outcome: Option<Text<2000>>,
     /// How much it presses.
     #[serde(default)]
@@ -343,7 +340,6 @@ async fn read(
 #[serde(default, deny_unknown_fields)]
 struct CompleteInteraction {
     /// What came of it; as it was if not said.
-    #[schema(inline)]
     outcome: Option<Text<2000>>,
     /// The time it took; as it was if not said.
     hours: Option<Hours>,

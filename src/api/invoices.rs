@@ -251,7 +251,6 @@ pub struct DraftInvoice {
     project_id: Option<ProjectId>,
     /// The number on it, once in the business; the invoice's id if not said.
     #[serde(default)]
-    #[schema(inline)]
     number: Option<Text<50>>,
     /// In which currency; the amount's if not said, else US dollars.
     #[serde(default)]
@@ -270,11 +269,9 @@ pub struct DraftInvoice {
     due_date: Option<NaiveDate>,
     /// Words to the customer.
     #[serde(default)]
-    #[schema(inline)]
     notes: Option<Text<5000>>,
     /// Terms of payment.
     #[serde(default)]
-    #[schema(inline)]
     terms: Option<Text<5000>>,
 }
 

@@ -192,15 +192,12 @@ pub fn router() -> OpenApiRouter<App> {
     "estimated_value": {"amount": "25000.00", "currency": "USD"}}))]
 pub struct CaptureLead {
     /// The contact's name.
-    #[schema(inline)]
     name: Text<200>,
     /// The company.
     #[serde(default)]
-    #[schema(inline)]
     company: Option<Text<200>>,
     /// What the contact does there.
     #[serde(default)]
-    #[schema(inline)]
     job_title: Option<Text<200>>,
     /// E-mail.
     #[serde(default)]
@@ -508,7 +505,6 @@ async fn convert(
 #[serde(deny_unknown_fields)]
 struct LoseLead {
     /// The reason, for the next time.
-    #[schema(inline)]
     reason: Text<500>,
 }
 

@@ -136,7 +136,6 @@ pub async fn list_of(app: &App, reader: Reader<'_>, of: CustomerId, uri: &Uri) -
 pub struct AddNote {
     /// A title.
     #[serde(default)]
-    #[schema(inline)]
     title: Option<Text<200>>,
     /// What to remember.
     content: Text<10000>,

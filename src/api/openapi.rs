@@ -10,6 +10,7 @@ mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -190,6 +191,7 @@ impl Place<'_> {
             examples::fill(response, self.schemas);
             let headers = self.headers(status, response, public);
             let Some(response) = response.as_object_mut() else { continue };
+            describe(status, response);
             let Some(known) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut() else { continue };
             for (name, description, kind) in headers {
                 let header = || json!({"description": description, "schema": {"type": kind}});
@@ -259,6 +261,15 @@ fn lagging(schema: &mut Value) {
                             taken in; absent otherwise.",
         });
         properties.entry("degraded").or_insert(degraded);
+    }
+}
+
+/// A response has a description, in OpenAPI; that of one of which nothing is said are the words of its status.
+fn describe(status: &str, response: &mut Map<String, Value>) {
+    let said = response.get("description").and_then(Value::as_str).unwrap_or_default();
+    if said.is_empty() {
+        let status = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
+        response.insert("description".to_owned(), json!(status.unwrap_or_default()));
     }
 }
 

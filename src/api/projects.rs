@@ -172,7 +172,6 @@ struct Member {
     user_id: UserId,
     /// What they do in it; `Member` if not said.
     #[serde(default)]
-    #[schema(inline)]
     role: Option<Text<100>>,
 }
 
@@ -183,11 +182,9 @@ struct Member {
     "due_date": "2026-04-30", "budget": {"amount": "12000.00", "currency": "USD"}, "customer_ids": ["CUS-000"]}))]
 pub struct PlanProject {
     /// Its name.
-    #[schema(inline)]
     name: Text<200>,
     /// What it is about.
     #[serde(default)]
-    #[schema(inline)]
     description: Option<Text<10000>>,
     /// How far it is; `planned` if not said.
     #[serde(default)]
@@ -525,7 +522,6 @@ struct LogHours {
     on: Option<NaiveDate>,
     /// On what.
     #[serde(default)]
-    #[schema(inline)]
     note: Option<Text<500>>,
 }
 

@@ -101,7 +101,6 @@ impl From<Mode> for tokens::SupportMode {
 #[schema(example = json!({"reason": "Ticket 4711: the import stops at row 12", "mode": "read", "ttl_minutes": 30}))]
 struct OpenSupportSession {
     /// The reason; the business reads it.
-    #[schema(inline)]
     reason: Text<500>,
     /// `read` if not said.
     #[serde(default)]

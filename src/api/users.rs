@@ -187,13 +187,11 @@ struct InviteUser {
     /// What they will sign in with.
     email: Email,
     /// Their name.
-    #[schema(inline)]
     full_name: Text<200>,
     /// What they will be.
     role: Role,
     /// Where they will work; whoever leads a department invites to that one.
     #[serde(default)]
-    #[schema(inline)]
     department: Option<Text<100>>,
     /// What they are granted or denied beside their role.
     #[serde(default)]
@@ -396,7 +394,6 @@ async fn withdraw_tokens(app: &App, caller: &Caller, id: UserId) -> Result<(), P
 #[schema(example = json!({"reason": "Lost phone"}))]
 struct LockUser {
     /// The reason.
-    #[schema(inline)]
     reason: Option<Text<500>>,
 }
 

@@ -44,6 +44,7 @@ mod passwords;
 mod people;
 mod poison;
 mod postgres;
+mod promised;
 mod rebuild;
 mod revert;
 mod told;

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::cluster::fresh_database;
+use crate::promised::{Asked, assert_promised};
 
 /// A password that passes.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -240,6 +241,7 @@ impl Client {
 
     /// Any request.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        let asked = Asked { method: method.clone(), path: path.to_owned(), body: body.clone() };
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -260,7 +262,10 @@ impl Client {
         let request = request.extension(ConnectInfo(peer)).body(body).unwrap();
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let answer = Answer { status: parts.status, headers: parts.headers, text };
+        assert_promised(&asked, &answer);
+        answer
     }
 }
 

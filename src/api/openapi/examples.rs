@@ -89,7 +89,13 @@ fn of(schema: &Value, schemas: &Map<String, Value>, depth: usize) -> Option<Valu
 
 fn object(schema: &Value, schemas: &Map<String, Value>, depth: usize) -> Value {
     let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let members = properties.filter_map(|(name, schema)| Some((name.clone(), of(schema, schemas, depth + 1)?)));
+    let required = schema.get("required").and_then(Value::as_array);
+    let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|required| required == name));
+    let members = properties.filter_map(|(name, schema)| {
+        // What may be anything has no example of its own, and is not to be missing for it.
+        let anything = || is_required(name).then(|| json!("text"));
+        Some((name.clone(), of(schema, schemas, depth + 1).or_else(anything)?))
+    });
     Value::Object(members.collect())
 }
 

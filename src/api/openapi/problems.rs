@@ -35,10 +35,13 @@ impl Place<'_> {
         if operation.get("responses").is_some_and(|said| said.get("401").is_some()) {
             kinds.push(Kind::Unauthenticated);
         }
-        if self.path.contains('{') {
+        let parameters = operation.get("parameters").and_then(Value::as_array);
+        let named =
+            |name: &str| parameters.is_some_and(|all| all.iter().any(|one| one.get("name") == Some(&json!(name))));
+        // A record was not there at every time, and has not had every version.
+        if self.path.contains('{') || self.list.is_none() && named("as_of") || self.path.ends_with("/diff") {
             kinds.push(Kind::NotFound);
         }
-        let parameters = operation.get("parameters").and_then(Value::as_array);
         let queried = parameters.is_some_and(|all| all.iter().any(|one| one.get("in") == Some(&json!("query"))));
         if queried {
             kinds.extend([Kind::MalformedRequest, Kind::UnknownParameter, Kind::ValidationFailed]);

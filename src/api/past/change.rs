@@ -144,6 +144,7 @@ struct ActorView {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct FieldChange {
     /// Its name.
+    #[schema(examples("stage"))]
     field: String,
     /// What it was.
     #[schema(value_type = Value)]
@@ -157,8 +158,10 @@ pub struct FieldChange {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Difference {
     /// The version that counts as before.
+    #[schema(examples(3))]
     pub(super) from: u32,
     /// The version that counts as after.
+    #[schema(examples(7))]
     pub(super) to: u32,
     /// Field by field.
     pub(super) changes: Vec<FieldChange>,
