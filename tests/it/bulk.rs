@@ -374,7 +374,8 @@ async fn write_beside_another_server(ours: Vec<usize>, theirs: Vec<usize>) {
         for n in theirs {
             let mut expected = 0;
             let write = |expected| one(lead(n), expected, captured(&clock, vec![]));
-            while elsewhere.append_all(vec![write(expected)]).await.remove(0).is_err() {
+            while let Err(refused) = elsewhere.append_all(vec![write(expected)]).await.remove(0) {
+                assert!(matches!(refused, AppendError::Conflict(_)), "{refused}");
                 expected += 1;
             }
         }
