@@ -141,13 +141,6 @@ pub enum AppendError {
     Store(Arc<sqlx::Error>),
 }
 
-impl AppendError {
-    /// Whether it was refused because it is stored already.
-    pub(super) fn is_repetition(&self) -> bool {
-        matches!(self, Self::KeyUsed)
-    }
-}
-
 impl From<sqlx::Error> for AppendError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(Arc::new(error))

@@ -92,10 +92,9 @@ impl Job {
         self.bulk.is_some()
     }
 
-    /// Whether it came in bulk together with that other.
-    pub fn is_with(&self, other: &Self) -> bool {
-        let series = |job: &Self| job.bulk.as_ref().map(|bulk| Arc::as_ptr(&bulk.series));
-        self.in_bulk() && series(self) == series(other)
+    /// What tells those that came in bulk together from others, as long as one of them is not answered.
+    pub fn series(&self) -> Option<usize> {
+        self.bulk.as_ref().map(|bulk| Arc::as_ptr(&bulk.series).addr())
     }
 
     /// The stream that something was refused for earlier that came in bulk together with this, if this builds on it.
@@ -104,11 +103,20 @@ impl Job {
         append.builds_on().find(|stream| refused.contains(stream))
     }
 
+    /// The streams that nothing more of what came together with this is written to, after such an answer.
+    pub fn closes(&self, answer: &Result<Answer, AppendError>) -> impl Iterator<Item = &StreamId> {
+        let refused = match (&self.ask, answer) {
+            // It is there already, and so is what the others build on.
+            (_, Err(AppendError::KeyUsed)) => None,
+            (Ask::Append(append), Err(_)) => Some(append.writes_to()),
+            _ => None,
+        };
+        refused.into_iter().flatten()
+    }
+
     fn answer(self, answer: Result<Answer, AppendError>) {
-        if let (Some(bulk), Ask::Append(append), Err(error)) = (&self.bulk, &self.ask, &answer)
-            && !error.is_repetition()
-        {
-            bulk.series.refused().extend(append.writes_to().cloned());
+        if let Some(bulk) = &self.bulk {
+            bulk.series.refused().extend(self.closes(&answer).cloned());
         }
         // A waiter that went away had its command stored all the same.
         let _ = self.answer.send(answer);

@@ -106,8 +106,8 @@ struct Batch<'a> {
     keys: HashSet<(String, String)>,
     /// Streams whose version is not known: the event that a write builds on must be there.
     unverified: Vec<(StreamId, i64)>,
-    /// What came in bulk and was refused, by the streams that it would have added to.
-    refused: HashMap<&'a StreamId, Vec<&'a Job>>,
+    /// What came in bulk together and the streams that nothing more of it is written to.
+    closed: HashSet<(usize, &'a StreamId)>,
     placed: Vec<Placed<'a>>,
     columns: Columns<'a>,
     answers: Vec<Result<Answer, AppendError>>,
@@ -293,7 +293,7 @@ impl<'a> Batch<'a> {
             released: HashSet::new(),
             keys: HashSet::new(),
             unverified: Vec::new(),
-            refused: HashMap::new(),
+            closed: HashSet::new(),
             placed: Vec::new(),
             columns: Columns::default(),
             answers: Vec::new(),
@@ -324,22 +324,16 @@ impl<'a> Batch<'a> {
     }
 
     fn answer(&mut self, job: &'a Job, answer: Result<Answer, AppendError>) {
-        if let (Ask::Append(append), Err(error)) = (&job.ask, &answer)
-            && job.in_bulk()
-            && !error.is_repetition()
-        {
-            for stream in append.writes_to() {
-                self.refused.entry(stream).or_default().push(job);
-            }
+        if let Some(series) = job.series() {
+            self.closed.extend(job.closes(&answer).map(|stream| (series, stream)));
         }
         self.answers.push(answer);
     }
 
     /// As [`Job::lacks`], of what is refused in this batch.
     fn lacks<'j>(&self, job: &Job, append: &'j Append) -> Option<&'j StreamId> {
-        append.builds_on().find(|stream| {
-            self.refused.get(stream).is_some_and(|refused| refused.iter().any(|other| job.is_with(other)))
-        })
+        let series = job.series()?;
+        append.builds_on().find(|stream| self.closed.contains(&(series, *stream)))
     }
 
     /// Everything that could speak against a command, before any of it is staged.

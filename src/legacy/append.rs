@@ -391,8 +391,8 @@ impl Replay<'_> {
         if appends.is_empty() { Ok(position) } else { Err(AppendError::Overloaded.into()) }
     }
 
-    /// Finds out how much further than planned the streams of what was refused are, of which the log has none. What this run was to begin and
-    /// somebody else has begun is theirs: nothing is told of it.
+    /// Finds out how much further than planned the streams of what was refused are, of which the log has none. What
+    /// this run was to begin and somebody else has begun is theirs: nothing is told of it.
     async fn catch_up(
         &self,
         appends: &[(Append, (Table, i64))],
