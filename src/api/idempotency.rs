@@ -48,8 +48,6 @@ const WAITS: u32 = 50;
 const WAIT: Duration = Duration::from_millis(100);
 /// How long a request that stores more than once may be worked on: where its server ended before it, nobody says so.
 const WORKED_ON: TimeDelta = TimeDelta::minutes(2);
-/// When to ask again for the answer of one that is.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The headers that belong to an answer.
 const KEPT_HEADERS: [HeaderName; 5] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, POSITION, CORRELATION];
 
@@ -98,20 +96,20 @@ impl PendingKey {
         let reserved = sqlx::query(
             "insert into idempotency_keys
                  (tenant_id, actor, key, request_hash, position, correlation_id, created_at)
-             values ($1, $2, $3, $4, $7, $5, $6) on conflict (actor, key) do nothing",
+             values ($1, $2, $3, $4, $5, $6, $7) on conflict (actor, key) do nothing",
         )
         .bind(tenant.to_string())
         .bind(&self.0.actor)
         .bind(&self.0.key)
         .bind(self.0.request_hash.to_vec())
+        .bind(RESERVED)
         .bind(self.0.correlation_id.to_string())
         .bind(app.clock.now())
-        .bind(RESERVED)
         .execute(&app.database.cell_of(tenant).appender)
         .await?;
         if reserved.rows_affected() == 0 {
             self.contested();
-            return Err(Problem::key_in_use(ASK_AGAIN));
+            return Err(Problem::key_in_use());
         }
         self.taken();
         Ok(())
@@ -213,7 +211,7 @@ async fn stored_answer(app: &App, pool: &PgPool, pending: &PendingKey) -> Result
         }
     }
     if worked_on {
-        return Err(Problem::key_in_use(ASK_AGAIN));
+        return Err(Problem::key_in_use());
     }
     Err(Problem::conflict(
         "answer_lost",

@@ -4,7 +4,6 @@ mod kind;
 mod pages;
 
 use std::fmt;
-use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -241,13 +240,12 @@ impl Problem {
         problem
     }
 
-    /// 409: the first request with the same `Idempotency-Key` is still worked on; its answer may be asked for again after
-    /// so long.
+    /// 409: the first request with the same `Idempotency-Key` is still worked on; its answer may be asked for again.
     #[must_use]
-    pub fn key_in_use(ask_again: Duration) -> Self {
+    pub fn key_in_use() -> Self {
         let sentence =
             "The first request with this Idempotency-Key is still worked on; send it again later for the answer.";
-        let mut problem = Self::later(ProblemKind::Conflict, sentence, ask_again.as_secs());
+        let mut problem = Self::later(ProblemKind::Conflict, sentence, 5);
         problem.0.details.rule = Some("key_in_use".into());
         problem
     }

@@ -4,7 +4,7 @@ use axum::http::HeaderValue;
 use uuid::Uuid;
 
 use super::caller::{Caller, Founder};
-use super::idempotency::{ASK_AGAIN, PendingKey};
+use super::idempotency::PendingKey;
 use super::{App, FieldError, Problem, context};
 use crate::aggregates::ids::TenantId;
 use crate::aggregates::{Refusal, Refused};
@@ -195,7 +195,7 @@ impl From<AppendError> for Problem {
                 Self::conflict("invoice_number_taken", format!("The number {key} is another invoice's."))
             }
             AppendError::Claimed { kind, key } => Self::conflict(format!("{kind}_taken"), format!("{key} is taken.")),
-            AppendError::KeyUsed => Self::key_in_use(ASK_AGAIN),
+            AppendError::KeyUsed => Self::key_in_use(),
             AppendError::Conflict(_) => Self::overloaded("others keep changing the same record"),
             AppendError::Overloaded => Self::overloaded("too many commands are waiting"),
             AppendError::Stopped => Self::overloaded("the server is stopping"),
