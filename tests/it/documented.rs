@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::world::{Client, FOUNDER, PASSWORD, World};
 
 /// An operation of the document: its method, its path, and what is said of it.
-type Operation = (Method, String, Value);
+pub type Operation = (Method, String, Value);
 
 /// Every operation, with the parameters that it shares with others put back to where they are referred to.
-fn operations() -> Vec<Operation> {
+pub fn operations() -> Vec<Operation> {
     let document: Value = serde_json::from_str(&devhub::api::document().unwrap()).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {

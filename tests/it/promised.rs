@@ -8,6 +8,7 @@ use chrono::DateTime;
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
 
+use crate::documented::operations;
 use crate::world::Answer;
 
 static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::read);
@@ -105,22 +106,18 @@ impl Document {
     /// Everything in the document that has a schema and an example.
     fn shown(&self) -> Vec<Shown> {
         let mut shown = Vec::new();
-        for (path, item) in self.whole["paths"].as_object().unwrap() {
-            for (method, operation) in item.as_object().unwrap() {
-                let place = format!("{method} {path}");
-                let parameters = operation["parameters"].as_array().into_iter().flatten();
-                shown.extend(parameters.filter_map(|parameter| {
-                    let parameter = self.resolved(parameter);
-                    Shown::of(format!("{place} {}", parameter["name"]), parameter)
-                }));
-                let bodies = operation.get("requestBody").map(|body| ("body", body)).into_iter();
-                let answers = operation["responses"].as_object().unwrap().iter();
-                for (name, body) in bodies.chain(answers.map(|(status, answer)| (status.as_str(), answer))) {
-                    let media = self.resolved(body)["content"].as_object().into_iter().flatten();
-                    shown.extend(
-                        media.filter_map(|(media, content)| Shown::of(format!("{place} {name} {media}"), content)),
-                    );
-                }
+        for (method, path, operation) in operations() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            shown.extend(
+                parameters
+                    .filter_map(|parameter| Shown::of(format!("{method} {path} {}", parameter["name"]), parameter)),
+            );
+            let bodies = operation.get("requestBody").map(|body| ("body", body)).into_iter();
+            let answers = operation["responses"].as_object().unwrap().iter();
+            for (name, body) in bodies.chain(answers.map(|(status, answer)| (status.as_str(), answer))) {
+                let media = self.resolved(body)["content"].as_object().into_iter().flatten();
+                let place = format!("{method} {path} {name}");
+                shown.extend(media.filter_map(|(media, content)| Shown::of(format!("{place} {media}"), content)));
             }
         }
         shown
@@ -183,12 +180,10 @@ fn every_example_is_one_of_what_it_stands_beside() {
 
 #[test]
 fn every_answer_is_described() {
-    for (path, item) in DOCUMENT.whole["paths"].as_object().unwrap() {
-        for (method, operation) in item.as_object().unwrap() {
-            for (status, answer) in operation["responses"].as_object().unwrap() {
-                let description = DOCUMENT.resolved(answer)["description"].as_str();
-                assert!(description.is_some_and(|text| !text.is_empty()), "{method} {path} {status}");
-            }
+    for (method, path, operation) in operations() {
+        for (status, answer) in operation["responses"].as_object().unwrap() {
+            let description = DOCUMENT.resolved(answer)["description"].as_str();
+            assert!(description.is_some_and(|text| !text.is_empty()), "{method} {path} {status}");
         }
     }
 }
