@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::RequestExt as _;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{DefaultBodyLimit, FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -69,16 +69,24 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-async fn buffered(mut request: Request) -> Result<(HeaderMap, Bytes), Problem> {
-    let headers = request.headers().clone();
+async fn buffered(request: Request) -> Result<(HeaderMap, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    Ok((parts.headers, whole(body).await?))
+}
+
+/// All of a body.
+///
+/// # Errors
+/// `payload_too_large` or `malformed_request`.
+pub(super) async fn whole(body: Body) -> Result<Bytes, Problem> {
+    let mut request = Request::new(body);
     DefaultBodyLimit::max(BODY_LIMIT).apply(&mut request);
-    match request.extract::<Bytes, _>().await {
-        Ok(bytes) => Ok((headers, bytes)),
-        Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_))) => {
-            Err(Problem::payload_too_large(BODY_LIMIT as u64))
+    request.extract::<Bytes, _>().await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Problem::payload_too_large(BODY_LIMIT as u64)
         }
-        Err(_) => Err(Problem::malformed_request("the body ended early")),
-    }
+        _ => Problem::malformed_request("the body ended early"),
+    })
 }
 
 fn is_json(headers: &HeaderMap) -> Result<(), Problem> {

@@ -4,15 +4,15 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 use serde_json::Value;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 
+use super::body::whole;
 use super::problem::FieldError;
-use super::request::BODY_LIMIT;
 use super::validation::push;
 use super::{Problem, lists, query, routes};
 
@@ -71,7 +71,8 @@ pub(super) fn prepare() {
 /// is no body.
 ///
 /// # Errors
-/// `unknown_parameter` for each parameter or member, `malformed_request` for a body that is no object.
+/// `unknown_parameter` for each parameter or member, `malformed_request` for a body that is no object,
+/// `payload_too_large`.
 pub(super) async fn only_what_is_read(request: Request) -> Result<Request, Problem> {
     let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(request) };
     let asked = !request.uri().query().is_none_or(str::is_empty);
@@ -94,8 +95,7 @@ pub(super) async fn only_what_is_read(request: Request) -> Result<Request, Probl
         return Ok(request);
     }
     let (parts, body) = request.into_parts();
-    let too_large = |_| Problem::payload_too_large(u64::try_from(BODY_LIMIT).unwrap_or(0));
-    let bytes = to_bytes(body, BODY_LIMIT).await.map_err(too_large)?;
+    let bytes = whole(body).await?;
     nothing_said(&bytes)?;
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }

@@ -27,9 +27,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::body::whole;
 use super::caller::Authenticated;
 use super::headers::{CORRELATION, IDEMPOTENT_REPLAYED, IdempotencyKey, POSITION};
-use super::request::BODY_LIMIT;
 use super::standing::Standing;
 use super::{App, Problem, context};
 use crate::access::secrets::{Purpose, sha256};
@@ -162,9 +162,7 @@ async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Pro
         None => (ANONYMOUS.to_owned(), TenantId::Platform),
     };
     let pool = app.database.cell_of(tenant).appender.clone();
-    let bytes = to_bytes(body, BODY_LIMIT)
-        .await
-        .map_err(|_| Problem::payload_too_large(u64::try_from(BODY_LIMIT).unwrap_or(0)))?;
+    let bytes = whole(body).await?;
     let address = parts.uri.to_string();
     let asked = [parts.method.as_str().as_bytes(), address.as_bytes(), &bytes];
     let request_hash = sha256(&asked.map(|part| [&(part.len() as u64).to_be_bytes(), part].concat()).concat());
