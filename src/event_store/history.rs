@@ -7,7 +7,7 @@ use cqrs_es::Aggregate;
 use serde_json::Value;
 
 use super::stream::StreamId;
-use super::streams::{LoadError, Loaded, Streams};
+use super::streams::{LoadError, Loaded, Streams, bytes_of};
 use super::upcast::{UPCASTERS, Versioned, upcast};
 use crate::aggregates::ids::TenantId;
 
@@ -30,6 +30,8 @@ pub struct Happened<E> {
     pub occurred_at: DateTime<Utc>,
     /// What it means today: usually one event.
     pub events: Vec<E>,
+    /// What it leaves in memory, at most, roughly.
+    pub bytes: u64,
 }
 
 /// A stream, in order.
@@ -59,7 +61,8 @@ impl<A: Aggregate + Clone> History<A> {
     /// The state after the last event.
     #[must_use]
     pub fn now(&self) -> Loaded<A> {
-        Loaded { state: self.at(i64::MAX), version: self.version() }
+        let bytes = self.entries.iter().map(|entry| entry.bytes).sum();
+        Loaded { state: self.at(i64::MAX), version: self.version(), bytes }
     }
 }
 
@@ -113,6 +116,7 @@ impl Streams {
                 event_type: event_type.clone(),
                 reason,
             };
+            let bytes = bytes_of(payload.to_string().len());
             let stored = Versioned { event_type: event_type.clone(), event_version, payload };
             let events = upcast(stored, UPCASTERS)
                 .map_err(|error| unknown(error.to_string()))?
@@ -129,6 +133,7 @@ impl Streams {
                 actor,
                 occurred_at: at,
                 events,
+                bytes,
             };
             histories
                 .entry(stream.local.clone())

@@ -20,7 +20,7 @@ use super::canonical;
 use super::envelope::Context;
 use super::scope::TenantScope;
 use super::stream::{StreamId, Target};
-use super::streams::{LoadError, Loaded, Streams};
+use super::streams::{LoadError, Loaded, Streams, bytes_of};
 use crate::aggregates::claims::{ClaimChange, Claiming};
 use crate::clock::{Clock, new_event_id};
 
@@ -75,6 +75,8 @@ struct Staged {
     write: StreamWrite,
     /// A `Loaded<A>`: what the next command on the same stream is decided on.
     after: Arc<dyn Any + Send + Sync>,
+    /// What that takes in memory.
+    bytes: u64,
 }
 
 impl Work {
@@ -145,7 +147,7 @@ impl Work {
         A: Aggregate + Clone + 'static,
     {
         let stream = self.stream::<A>(id);
-        let Loaded { state, version } = self.streams.remembered(&stream, &serves).await?;
+        let Loaded { state, version, .. } = self.streams.remembered(&stream, &serves).await?;
         if !serves(&state) {
             return Ok(None);
         }
@@ -313,7 +315,8 @@ impl Work {
             let moved = self.seen.iter().find(later);
             return moved.map_or(Ok(None), |seen| Err(AppendError::Conflict(seen.stream.to_string())));
         }
-        let (writes, after): (Vec<_>, Vec<_>) = staged.into_iter().map(|staged| (staged.write, staged.after)).unzip();
+        let (writes, after): (Vec<_>, Vec<_>) =
+            staged.into_iter().map(|staged| (staged.write, (staged.after, staged.bytes))).unzip();
         let named: Vec<StreamId> = writes
             .iter()
             .filter_map(|write| write.target.stream().cloned())
@@ -361,16 +364,15 @@ impl Work {
     fn stage<A>(
         &self,
         target: &Target,
-        before: i64,
         events: &[A::Event],
-        after: &Arc<Loaded<A>>,
-    ) -> Result<(), serde_json::Error>
+        loaded: Loaded<A>,
+    ) -> Result<Arc<Loaded<A>>, serde_json::Error>
     where
         A: Aggregate + 'static,
         A::Event: Claiming,
     {
         if events.is_empty() {
-            return Ok(());
+            return Ok(Arc::new(loaded));
         }
         let metadata: Arc<str> = canonical::of(&self.metadata)?.into();
         let events = events
@@ -387,19 +389,23 @@ impl Work {
                 })
             })
             .collect::<Result<Vec<_>, serde_json::Error>>()?;
-        let after = Arc::<Loaded<A>>::clone(after);
+        let Loaded { state, version: expected, bytes } = loaded;
+        let version = events.iter().fold(expected, |version, _| version + 1);
+        let bytes = events.iter().fold(bytes, |bytes, event| bytes + bytes_of(event.payload.len()));
+        let left = Arc::new(Loaded { state, version, bytes });
+        let after = Arc::<Loaded<A>>::clone(&left);
         let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
         match staged.iter_mut().find(|staged| is_named(target) && staged.write.target == *target) {
             Some(same) => {
                 same.write.events.extend(events);
-                same.after = after;
+                (same.after, same.bytes) = (after, bytes);
             }
             None => {
-                let write = StreamWrite { target: target.clone(), expected: before, events };
-                staged.push(Staged { write, after });
+                let write = StreamWrite { target: target.clone(), expected, events };
+                staged.push(Staged { write, after, bytes });
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// What an earlier command of this work left of a stream.
@@ -465,7 +471,7 @@ where
                 .remembered(stream, |_| true)
                 .await
                 .map_err(|error| AggregateError::DatabaseConnectionError(Box::new(error)))?,
-            Target::Next { .. } => Loaded { state: A::default(), version: 0 },
+            Target::Next { .. } => Loaded::default(),
         };
         Ok(StagingContext { loaded })
     }
@@ -476,17 +482,12 @@ where
         context: Self::AC,
         _: HashMap<String, String>,
     ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
-        let before = context.loaded.version;
-        let version = before + i64::try_from(events.len()).unwrap_or(i64::MAX);
         // The framework applied the events while they were written: this is the state after them.
-        let after = Arc::new(Loaded { state: context.loaded.state, version });
-        let staged = self
+        let after = self
             .work
-            .stage::<A>(&self.target, before, &events, &after)
-            .map_err(|error| AggregateError::UnexpectedError(Box::new(error)));
-        if staged.is_ok() {
-            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some((after, !events.is_empty()));
-        }
-        staged.map(|()| Vec::new())
+            .stage::<A>(&self.target, &events, context.loaded)
+            .map_err(|error| AggregateError::UnexpectedError(Box::new(error)))?;
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some((after, !events.is_empty()));
+        Ok(Vec::new())
     }
 }
