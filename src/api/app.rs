@@ -1,7 +1,7 @@
 //! What every handler works with: the store, the read models, access, time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::event_store::reader::{cell_position, tenant_position};
 use crate::event_store::{Database, EventStore, TenantScope};
 use crate::gather::Gather;
-use crate::projections::{self, Projections, Projector, rebuild, verify};
+use crate::projections::{self, Projections, Projector, rebuild, search, verify};
 
 /// Who issues access tokens and whom they are for.
 const ISSUER: &str = "devhub";
@@ -152,8 +152,9 @@ impl App {
             cursor_key,
         }));
         let parts = Arc::downgrade(&app.0);
-        let housekeeping = tokio::spawn(async {
-            tokio::select! { () = housekeep(parts) => {} () = system::upkeep() => {} }
+        let housekeeping = tokio::spawn(async move {
+            let signing = sign_searched(parts.clone());
+            tokio::select! { () = housekeep(parts) => {} () = signing => {} () = system::upkeep() => {} }
         });
         Ok((app, Tasks { stop, appender, projector, housekeeping }))
     }
@@ -235,6 +236,12 @@ const STANDING_DESKS: usize = 2;
 const RECORD_DESKS: usize = 4;
 /// How long an answer waits for the read models.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether there is something to sign for those who search.
+const UNSIGNED: Duration = Duration::from_secs(5);
+/// The same if there was, and may be more.
+const SIGNED: Duration = Duration::from_secs(1);
+/// How many times as long as it took that rests, at least.
+const SIGNING_RESTS: u32 = 9;
 /// How often what is over is removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(300);
 /// How long a stored answer is kept.
@@ -267,6 +274,23 @@ async fn housekeep(parts: std::sync::Weak<Parts>) {
             }
         }
         measure(&parts).await;
+    }
+}
+
+/// Keeps up with what is searched in large businesses, a tenth of the time.
+async fn sign_searched(parts: std::sync::Weak<Parts>) {
+    let mut pause = UNSIGNED;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(parts) = parts.upgrade() else { return };
+        let (begun, mut signed) = (Instant::now(), 0);
+        for cell in parts.database.cells() {
+            match search::sign(cell).await {
+                Ok(some) => signed += some,
+                Err(error) => tracing::warn!(%error, "searches are slower than they might be: {error}"),
+            }
+        }
+        pause = (begun.elapsed() * SIGNING_RESTS).max(if signed == 0 { UNSIGNED } else { SIGNED });
     }
 }
 

@@ -18,11 +18,12 @@ use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, patch_json, text};
 use crate::aggregates::customer::{Customer, CustomerEvent};
+use crate::aggregates::ids::CustomerId;
 use crate::aggregates::interaction::Interaction;
 
 row! {
     /// A customer.
-    pub struct CustomerRow in "customers", "customer_versions" {
+    pub struct CustomerRow in "customers", "customer_versions" searched CustomerId [company, name, email] {
         /// The company.
         pub company: Option<String>,
         /// The contact's name.

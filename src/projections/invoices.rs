@@ -15,12 +15,13 @@ use super::fact::{Event, Fact, Unread};
 use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, text};
+use crate::aggregates::ids::InvoiceId;
 use crate::aggregates::invoice::{Invoice, InvoiceChanges, InvoiceEvent, InvoiceFacts};
 use crate::aggregates::values::{InvoiceStatus, Patch};
 
 row! {
     /// An invoice.
-    pub struct InvoiceRow in "invoices", "invoice_versions" {
+    pub struct InvoiceRow in "invoices", "invoice_versions" searched InvoiceId [number, notes] {
         /// The number on it: the one that was given, else its id, which no other may be given.
         pub number: String,
         /// Who owes it.

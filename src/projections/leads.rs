@@ -20,12 +20,13 @@ use super::fact::{Event, Fact, Unread};
 use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{json, money, patch_json, text};
+use crate::aggregates::ids::LeadId;
 use crate::aggregates::lead::{Lead, LeadChanges, LeadEvent};
 use crate::aggregates::values::{LeadSource, LeadStage, Patch, Percent};
 
 row! {
     /// A lead.
-    pub struct LeadRow in "leads", "lead_versions" {
+    pub struct LeadRow in "leads", "lead_versions" searched LeadId [name, company, email] {
         /// The contact's name.
         pub name: String,
         /// The company.

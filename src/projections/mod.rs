@@ -21,6 +21,7 @@ pub mod rebuild;
 pub mod replay;
 pub mod row;
 pub mod runner;
+pub mod search;
 mod standing;
 pub mod statement;
 pub mod status;

@@ -18,12 +18,13 @@ use super::fact::{Event, Fact, Unread};
 use super::model::{Affected, Poison, Projection, Touched};
 use super::row::row;
 use super::write::{money, text};
+use crate::aggregates::ids::ProjectId;
 use crate::aggregates::project::{Project, ProjectEvent, ProjectPatch};
 use crate::aggregates::values::{Hours, Patch, Priority};
 
 row! {
     /// A project.
-    pub struct ProjectRow in "projects", "project_versions" {
+    pub struct ProjectRow in "projects", "project_versions" searched ProjectId [name, description] {
         /// Its name.
         pub name: String,
         /// What it is about.

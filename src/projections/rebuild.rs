@@ -25,6 +25,7 @@ pub use record::{Record, State, latest, list, read};
 
 use super::copy::Output;
 use super::replay::{Folding, ReplayError, Replayable, Settings, named, read_ahead};
+use super::search;
 use crate::aggregates::ids::TenantId;
 use crate::clock::{Clock, new_event_id};
 use crate::event_store::Cell;
@@ -264,7 +265,19 @@ impl Rebuild {
         }
         self.tell(State::Switching).await?;
         watch(&self.record);
+        self.mark_searched().await?;
         self.switch(at, watch).await
+    }
+
+    /// Those who search look at every block of the new table of which they know nothing else: a signature is one of the
+    /// table that it was made of. What is folded from here on, the projector marks as well.
+    async fn mark_searched(&mut self) -> sqlx::Result<()> {
+        let (Some(searched), None) = (self.projection.searched, self.tenant) else { return Ok(()) };
+        let owner = self.output.connection().await?;
+        tables::run(owner, "set role devhub_projector".to_owned()).await?;
+        let made_anew = format!("{}.{}", self.place.side, searched.table);
+        tables::run(owner, search::mark_all(searched, &made_anew, false)).await?;
+        tables::run(owner, "reset role".to_owned()).await
     }
 
     /// Makes the new tables what the live ones are, but for row-level security, and tells the planner what is in them.

@@ -22,6 +22,7 @@ use super::copy::Output;
 use super::fact::{Fact, Told};
 use super::model::{Key, Poison, Projection};
 use super::row::Row;
+use super::search::Searched;
 use super::{customers, interactions, invoices, leads, notes, projects, tenants, users};
 use crate::event_store::reader::{Entry, Selection, Whose};
 
@@ -75,6 +76,8 @@ pub struct Replayable {
     pub tables: &'static [Table],
     /// The types of the aggregates that feed it; all of them if there are none.
     pub fed_by: &'static [&'static str],
+    /// What of it is searched.
+    pub(super) searched: Option<&'static Searched>,
     /// What an entity's row is made of.
     pub(super) made_of: MadeOf,
     metadata: bool,
@@ -148,6 +151,7 @@ impl Replayable {
             name: P::NAME,
             tables: Tables::<P>::ALL,
             fed_by: P::FED_BY,
+            searched: P::Row::SEARCHED,
             made_of: if P::OF_ITS_AGGREGATE { MadeOf::ItsAggregate } else { MadeOf::ItsTenant },
             metadata: P::USES_METADATA,
             touched: entities::keys::<P>,

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 
 use super::copy::CopiedRows;
+use super::search::Searched;
 use super::statement::{Columns, Field, Statement};
 
 /// What one read model keeps of one entity. Made by [`row!`].
@@ -17,6 +18,11 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
     const VERSIONS: &'static str;
     /// The columns that are this read model's own.
     const COLUMNS: &'static [&'static str];
+    /// What of it is searched; none: there is no search, or never much to look through.
+    const SEARCHED: Option<&'static Searched>;
+
+    /// Whether what is searched is the same in another row.
+    fn reads_like(&self, other: &Self) -> bool;
 
     /// Reads the read model's own columns, which stand in order from this one on.
     ///
@@ -140,11 +146,12 @@ impl<T: Row> Stored<T> {
 pub const COMMON_COLUMNS: [&str; 8] =
     ["tenant_id", "id", "version", "created_at", "updated_at", "position", "occurred_from", "recorded_from"];
 
-/// A row of a read model: a struct whose fields are the columns of its two tables.
+/// A row of a read model: a struct whose fields are the columns of its two tables. With the type of its ids, those that are
+/// searched.
 macro_rules! row {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident in $table:literal, $versions:literal {
+        pub struct $name:ident in $table:literal, $versions:literal $(searched $id:ident [$($searched:ident),*])? {
             $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
         }
     ) => {
@@ -158,6 +165,19 @@ macro_rules! row {
             const TABLE: &'static str = $table;
             const VERSIONS: &'static str = $versions;
             const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),*];
+            const SEARCHED: Option<&'static $crate::projections::search::Searched> = [
+                $(Some(&$crate::projections::search::Searched {
+                    table: $table,
+                    prefix: $id::PREFIX,
+                    columns: &[$(stringify!($searched)),*],
+                }),)?
+                None,
+            ][0];
+
+            fn reads_like(&self, other: &Self) -> bool {
+                let _ = other;
+                true $($(&& self.$searched == other.$searched)*)?
+            }
 
             fn in_order(row: &sqlx::postgres::PgRow, first: usize) -> sqlx::Result<Self> {
                 let mut places = first..;

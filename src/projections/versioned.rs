@@ -14,6 +14,7 @@ use super::fact::{Fact, Told};
 use super::model::{Affected, Batch, FoldError, Folded, Key, Model, Parked, Poison, Projection, Touched};
 use super::parking::set_aside;
 use super::row::{COMMON_COLUMNS, Row, Stored};
+use super::search::{self, block_of};
 use super::statement::{Columns, Statement};
 use super::written::Written;
 use crate::event_store::Recorded;
@@ -75,6 +76,8 @@ struct Changes<R> {
     /// Where each entity's latest version of this batch stands in `versions`.
     latest: HashMap<Key, usize>,
     closings: Vec<Closing>,
+    /// The blocks in which what is searched has changed.
+    searched: search::Touched,
     parkings: Vec<Parking>,
     held: Vec<(Key, i64)>,
 }
@@ -292,6 +295,7 @@ impl<R> Default for Changes<R> {
             versions: Vec::new(),
             latest: HashMap::new(),
             closings: Vec::new(),
+            searched: search::Touched::new(),
             parkings: Vec::new(),
             held: Vec::new(),
         }
@@ -302,6 +306,12 @@ impl<R: Row> Changes<R> {
     fn add(&mut self, key: Key, before: Option<&Stored<R>>, after: Arc<Stored<R>>) {
         let (occurred_to, recorded_to) = (after.occurred_from, after.recorded_from);
         let mut begins = before.is_none();
+        if R::SEARCHED.is_some()
+            && before.is_none_or(|before| !before.row.reads_like(&after.row))
+            && let Some(block) = block_of(&after.id)
+        {
+            self.searched.insert((after.tenant_id.clone(), block));
+        }
         let previous = self.latest.get(&key).copied();
         if let Some(version) = previous.and_then(|index| self.versions.get_mut(index)) {
             version.occurred_to = Some(occurred_to);
@@ -372,6 +382,11 @@ impl<R: Row> Changes<R> {
         );
         if !lean || !self.closings.is_empty() {
             close(&self.closings, table, versions, statement)?;
+        }
+        if let Some(searched) = R::SEARCHED
+            && (!lean || !self.searched.is_empty())
+        {
+            search::mark(searched, self.searched, statement)?;
         }
         Ok(())
     }

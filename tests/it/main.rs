@@ -47,6 +47,7 @@ mod postgres;
 mod promised;
 mod rebuild;
 mod revert;
+mod search;
 mod told;
 mod undo;
 mod unheard;

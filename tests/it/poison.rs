@@ -10,17 +10,17 @@ use crate::rebuild::{rebuild, verify};
 use crate::told;
 use crate::world::{Client, World};
 
-fn tenant_of(client: &Client) -> TenantId {
+pub fn tenant_of(client: &Client) -> TenantId {
     client.tenant.as_deref().unwrap().parse().unwrap()
 }
 
 /// Stores an event as it is, whatever the rules of its aggregate say.
-async fn store(world: &World, stream: StreamId, expected: i64, event_type: &str, payload: Value) -> i64 {
+pub async fn store(world: &World, stream: StreamId, expected: i64, event_type: &str, payload: Value) -> i64 {
     let append = told::one(stream, expected, told::event(world.clock.now(), event_type, &payload));
     world.app.store.append_all(vec![append]).await.remove(0).unwrap().position
 }
 
-fn lead(tenant: TenantId, id: &str) -> StreamId {
+pub fn lead(tenant: TenantId, id: &str) -> StreamId {
     StreamId::new("Lead", tenant, id)
 }
 

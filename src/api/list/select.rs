@@ -1,8 +1,11 @@
 //! The statement of a list: inside one tenant, filtered, in order, continued after the cursor, one row more than the page.
 
+mod sought;
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use sought::Sought;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Row as _};
 
@@ -14,6 +17,7 @@ use crate::api::Problem;
 use crate::api::page::{Page, PageInfo};
 use crate::api::past::{AsOf, Axis};
 use crate::projections::row::{COMMON_COLUMNS, InOrder, Row, Stored};
+use crate::projections::search::Searched;
 
 type Sql = QueryBuilder<'static, Postgres>;
 
@@ -22,6 +26,10 @@ type Sql = QueryBuilder<'static, Postgres>;
 /// reading the page. Other sizes are bound, and planned each time: nobody should fill the memory of plans by asking for
 /// every size there is.
 const USUAL: [u16; 5] = [10, 20, 50, 100, 200];
+
+/// How many rows are read in the order of a list for a search, before it is asked where else it has to look: of what one in
+/// a hundred has, that is a page.
+const EARLY: u32 = 5_000;
 
 /// The values of a filter that are read one by one and merged, at most.
 const MOST_ABREAST: usize = 8;
@@ -35,13 +43,14 @@ impl ListQuery {
     where
         R: for<'r> FromRow<'r, PgRow>,
     {
-        self.page_of(connection, scope, |row| R::from_row(row)).await
+        self.page_of(connection, scope, None, |row| R::from_row(row)).await
     }
 
     async fn page_of<R>(
         &self,
         connection: &mut PgConnection,
         scope: &ListScope<'_>,
+        searched: Option<&Searched>,
         read: impl Fn(&PgRow) -> sqlx::Result<R>,
     ) -> Result<Page<R>, Problem> {
         let tenant = if self.spec.of_tenants { scope.tenant.to_string() } else { String::new() };
@@ -53,7 +62,9 @@ impl ListQuery {
             return Err(Problem::invalid_cursor());
         }
 
-        let mut rows = self.select(scope, &terms, after.as_ref()).build().fetch_all(&mut *connection).await?;
+        let sought = searched.and_then(|searched| self.sought(searched));
+        let mut rows =
+            self.select(scope, &terms, after.as_ref(), sought.as_ref()).build().fetch_all(&mut *connection).await?;
         let has_more = rows.len() > usize::from(self.limit);
         rows.truncate(usize::from(self.limit));
         let next_cursor = match rows.last() {
@@ -62,7 +73,8 @@ impl ListQuery {
         };
         let data = rows.iter().map(read).collect::<Result<Vec<R>, _>>()?;
         let total = if self.counts {
-            Some(self.count(scope).build_query_scalar().fetch_one(&mut *connection).await?)
+            let mut count = self.count(scope, sought.as_ref());
+            Some(count.build_query_scalar().fetch_one(&mut *connection).await?)
         } else {
             None
         };
@@ -83,12 +95,23 @@ impl ListQuery {
         if self.spec.columns != [&COMMON_COLUMNS, T::COLUMNS] {
             return Err(Problem::internal(format_args!("the list of {} is not one of its rows", self.spec.noun)));
         }
-        self.page_of(connection, scope, |row| InOrder::from_row(row).map(|InOrder(stored)| view(stored))).await
+        let read = |row: &PgRow| InOrder::from_row(row).map(|InOrder(stored)| view(stored));
+        self.page_of(connection, scope, T::SEARCHED, read).await
     }
 
     /// The rows, each with those of its sort keys that are none of its columns, as text in `sort_key_0`, …
-    fn select(&self, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) -> Sql {
+    fn select(&self, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>, sought: Option<&Sought>) -> Sql {
         let mut sql = self.opening(scope);
+        let early = sought.is_some() && self.is_in_index_order(terms);
+        if let Some(sought) = sought {
+            sought.relation(&mut sql, scope);
+            if early {
+                // read only where nothing else is
+                sql.push(", early as materialized (select e.* from scope cross join lateral (");
+                self.in_one_part(&mut sql, scope, (terms, &self.filters, Source::First(terms, after)), after);
+                sql.push(") e) ");
+            }
+        }
         if self.spec.columns.iter().all(|columns| columns.is_empty()) {
             sql.push("select q.*");
         }
@@ -99,28 +122,54 @@ impl ListQuery {
             sql.push(format_args!(", q.sort_{number}::text as sort_key_{number}"));
         }
         sql.push(if self.spec.of_tenants { " from scope cross join lateral (" } else { " from (" });
-        let in_two_parts = matches!(terms, [first, key] if first.nullable && !key.nullable);
-        let abreast = self.abreast(terms);
-        if in_two_parts {
-            self.in_two_parts(&mut sql, scope, terms, after);
-        } else if abreast.is_empty() {
-            self.in_one_part(&mut sql, scope, (terms, &self.filters), after);
-        } else {
-            for (number, filters) in abreast.iter().enumerate() {
-                sql.push(if number == 0 { "select u.* from ((" } else { ") union all (" });
-                self.in_one_part(&mut sql, scope, (terms, filters), after);
+        let in_order = if let Some(sought) = sought {
+            if early {
+                sql.push("select * from early where ");
+                self.early_is_enough(&mut sql);
+                sql.push(" union all ");
             }
-            sql.push(")) u");
-            self.merged(&mut sql, "u", terms);
-        }
+            sql.push("select * from (");
+            self.in_order(&mut sql, scope, (terms, Source::UnlessFew { early }), after);
+            sql.push(") a union all select * from (");
+            self.in_one_part(&mut sql, scope, (terms, &self.filters, Source::IfFew { sought, early }), after);
+            sql.push(") b");
+            false
+        } else {
+            self.in_order(&mut sql, scope, (terms, Source::All), after)
+        };
         sql.push(") q");
-        if !in_two_parts {
-            // The rows of one tenant's page, joined to the one row that names the tenant: there is no other way to join
-            // what depends on the other side than row by row, which keeps the order.
-            return sql;
+        // The rows of one tenant's page, joined to the one row that names the tenant: there is no other way to join
+        // what depends on the other side than row by row, which keeps the order.
+        if !in_order {
+            self.merged(&mut sql, "q", terms);
         }
-        self.merged(&mut sql, "q", terms);
         sql
+    }
+
+    /// The first of the rows as the indexes have them. False if they still have to be put in order.
+    fn in_order(
+        &self,
+        sql: &mut Sql,
+        scope: &ListScope<'_>,
+        (terms, source): (&[Term], Source<'_>),
+        after: Option<&Keys>,
+    ) -> bool {
+        if matches!(terms, [first, key] if first.nullable && !key.nullable) {
+            self.in_two_parts(sql, scope, (terms, source), after);
+            return false;
+        }
+        let abreast = self.abreast(terms);
+        if abreast.is_empty() {
+            self.in_one_part(sql, scope, (terms, &self.filters, source), after);
+            return true;
+        }
+        for (number, filters) in abreast.iter().enumerate() {
+            sql.push(if number == 0 { "select u.* from ((" } else { ") union all (" });
+            self.in_one_part(sql, scope, (terms, filters, source), after);
+        }
+        sql.push(")) u");
+        self.merged(sql, "u", terms);
+        true
     }
 
     /// What was read in parts, in the order of the terms, one row more than the page.
@@ -139,12 +188,8 @@ impl ListQuery {
     /// that an index has in the order of the list one by one, and not together. However many rows of a business have one
     /// of these values, a page of each part is the most that is read of them. None: it is read as one.
     fn abreast(&self, terms: &[Term]) -> Vec<Vec<Filter>> {
-        let [first, key] = terms else { return Vec::new() };
-        if self.as_of.is_some()
-            || first.nullable
-            || key.expression != self.spec.key
-            || key.descending != first.descending
-        {
+        let Some(first) = terms.first() else { return Vec::new() };
+        if self.as_of.is_some() || !self.is_in_index_order(terms) {
             return Vec::new();
         }
         let is_in_order = |filter: &Filter| {
@@ -166,16 +211,30 @@ impl ListQuery {
         values.into_iter().map(with).collect()
     }
 
+    /// Whether an index has all rows in the order of these terms: by a column that is never null, and the key.
+    fn is_in_index_order(&self, terms: &[Term]) -> bool {
+        matches!(terms, [first, key] if !first.nullable
+            && key.expression == self.spec.key
+            && key.descending == first.descending)
+    }
+
+    /// Whether `early` has more rows than a page, or was read from all there are.
+    fn early_is_enough(&self, sql: &mut Sql) {
+        sql.push("case when (select count(*) from early) > ");
+        self.rows_of_a_page(sql, self.limit);
+        sql.push(" then true else (select small from sought) end");
+    }
+
     /// The first of the rows that pass these filters.
     fn in_one_part(
         &self,
         sql: &mut Sql,
         scope: &ListScope<'_>,
-        (terms, filters): (&[Term], &[Filter]),
+        (terms, filters, source): (&[Term], &[Filter], Source<'_>),
         after: Option<&Keys>,
     ) {
         self.columns(sql, terms);
-        self.rows(sql, scope, filters);
+        self.rows(sql, scope, (filters, source));
         if let Some(keys) = after {
             sql.push(" and ");
             continued(sql, terms, keys);
@@ -186,13 +245,19 @@ impl ListQuery {
     /// The first of those that have a value, and, if that is not a page, the first of those that have none: an index gives
     /// the former in order, both ways, and cannot give descending values before none; it has no entry for the latter,
     /// which come in the order of the key.
-    fn in_two_parts(&self, sql: &mut Sql, scope: &ListScope<'_>, terms: &[Term], after: Option<&Keys>) {
+    fn in_two_parts(
+        &self,
+        sql: &mut Sql,
+        scope: &ListScope<'_>,
+        (terms, source): (&[Term], Source<'_>),
+        after: Option<&Keys>,
+    ) {
         let value = terms.first().map_or("", |term| term.expression.as_str());
         let at_the_end = after.is_some_and(|keys| matches!(keys.first(), Some(None)));
         if !at_the_end {
             sql.push("with valued as materialized (");
             self.columns(sql, terms);
-            self.rows(sql, scope, &self.filters);
+            self.rows(sql, scope, (&self.filters, source));
             sql.push(format_args!(" and {value} is not null"));
             if let Some(keys) = after {
                 sql.push(" and ");
@@ -202,7 +267,7 @@ impl ListQuery {
             sql.push(") select * from valued union all (");
         }
         self.columns(sql, terms);
-        self.rows(sql, scope, &self.filters);
+        self.rows(sql, scope, (&self.filters, source));
         sql.push(format_args!(" and {value} is null"));
         if let (true, [_, terms @ ..], Some([_, keys @ ..])) = (at_the_end, terms, after.map(Vec::as_slice)) {
             sql.push(" and ");
@@ -232,9 +297,7 @@ impl ListQuery {
     }
 
     fn one_row_more_by(&self, sql: &mut Sql, order: impl Iterator<Item = String>) {
-        for (number, by) in order.enumerate() {
-            sql.push(if number == 0 { " order by " } else { ", " }).push(by);
-        }
+        ordered_by(sql, order);
         sql.push(" limit ");
         self.rows_of_a_page(sql, self.limit + 1);
     }
@@ -248,10 +311,20 @@ impl ListQuery {
         }
     }
 
-    fn count(&self, scope: &ListScope<'_>) -> Sql {
+    fn count(&self, scope: &ListScope<'_>, sought: Option<&Sought>) -> Sql {
         let mut sql = self.opening(scope);
+        if let Some(sought) = sought {
+            sought.relation(&mut sql, scope);
+        }
         sql.push("select (select count(*)");
-        self.rows(&mut sql, scope, &self.filters);
+        let early = false;
+        if let Some(sought) = sought {
+            self.rows(&mut sql, scope, (&self.filters, Source::UnlessFew { early }));
+            sql.push(") + (select count(*)");
+            self.rows(&mut sql, scope, (&self.filters, Source::IfFew { sought, early }));
+        } else {
+            self.rows(&mut sql, scope, (&self.filters, Source::All));
+        }
         sql.push(if self.spec.of_tenants { ") from scope" } else { ")" });
         sql
     }
@@ -266,10 +339,47 @@ impl ListQuery {
         sql
     }
 
-    fn rows(&self, sql: &mut Sql, scope: &ListScope<'_>, filters: &[Filter]) {
+    fn rows(&self, sql: &mut Sql, scope: &ListScope<'_>, (filters, source): (&[Filter], Source<'_>)) {
+        sql.push(" from ");
         let name = self.spec.versions.filter(|_| self.as_of.is_some()).unwrap_or(self.spec.table);
-        sql.push(" from ").push(table(scope, name)).push(" t where ");
-        sql.push(if self.spec.of_tenants { "t.tenant_id = scope.tenant_id" } else { "true" });
+        let all = |sql: &mut Sql| {
+            sql.push(table(scope, name)).push(" t where ");
+            sql.push(if self.spec.of_tenants { "t.tenant_id = scope.tenant_id" } else { "true" });
+        };
+        match source {
+            Source::All => all(sql),
+            Source::First(terms, after) => {
+                sql.push("(select t.* from ");
+                all(sql);
+                if self.spec.hides_deleted {
+                    sql.push(" and t.deleted_at is null");
+                }
+                if let Some(keys) = after {
+                    sql.push(" and ");
+                    continued(sql, terms, keys);
+                }
+                ordered_by(sql, terms.iter().map(|term| format!("{}{}", term.expression, term.direction())));
+                sql.push(format_args!(" limit {EARLY}) t where true"));
+            }
+            Source::UnlessFew { early } => {
+                all(sql);
+                sql.push(" and case");
+                if early {
+                    sql.push(" when ");
+                    self.early_is_enough(sql);
+                    sql.push(" then false");
+                }
+                sql.push(" when (select few from sought) then false else true end");
+            }
+            Source::IfFew { sought, early } => {
+                sought.records(sql, scope);
+                sql.push(" where sought.few");
+                if early {
+                    sql.push(" and not ");
+                    self.early_is_enough(sql);
+                }
+            }
+        }
         if let Some(AsOf { at, axis }) = self.as_of {
             let (from, to) = axis.period();
             sql.push(format_args!(" and t.{from} <= ")).push_bind(at);
@@ -325,6 +435,25 @@ impl ListQuery {
         }
         sql.push(")");
     }
+}
+
+fn ordered_by(sql: &mut Sql, order: impl Iterator<Item = String>) {
+    for (number, by) in order.enumerate() {
+        sql.push(if number == 0 { " order by " } else { ", " }).push(by);
+    }
+}
+
+/// Out of what the rows of a list are read.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// All that the business has.
+    All,
+    /// The first of these in an order, after a row.
+    First(&'a [Term], Option<&'a Keys>),
+    /// All, unless there are few to look at, or the first were enough.
+    UnlessFew { early: bool },
+    /// Those to look at, if they are few and the first were not enough.
+    IfFew { sought: &'a Sought, early: bool },
 }
 
 /// That a row with these columns for its owner and for who takes part can be seen.

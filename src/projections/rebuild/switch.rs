@@ -16,6 +16,7 @@ use super::tables::run;
 use super::{Rebuild, RebuildError};
 use crate::aggregates::ids::TenantId;
 use crate::event_store::is_lock_refused;
+use crate::projections::search::mark_all;
 
 /// How long the projector may wait behind us for those who use the tables.
 const WRITERS_WAIT: &str = "1s";
@@ -193,6 +194,15 @@ impl Rebuild {
         let projection = self.projection.name;
         let owner = self.output.connection().await?;
         run(owner, "set local role devhub_projector".to_owned()).await?;
+        if let Some(searched) = self.projection.searched {
+            // Whoever was set aside may have a row now, and has no mark of the projector's.
+            let set_aside = format!("(select * from parked_entities where projection = '{projection}') e");
+            run(owner, mark_all(searched, &set_aside, true)).await?;
+            if let Some(tenant) = self.tenant {
+                let differing = format!("(select '{tenant}' as tenant_id, entity as id from pg_temp.differing) e");
+                run(owner, mark_all(searched, &differing, true)).await?;
+            }
+        }
         sqlx::query(
             "update projection_checkpoints
              set generation = generation + 1, updated_at = $2, stopped_reason = null, stopped_at = null

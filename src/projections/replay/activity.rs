@@ -26,6 +26,7 @@ pub(super) fn replayable() -> Replayable {
         name: TABLE,
         tables: &[Table { name: TABLE, key: &["tenant_id", "tenant_position"] }],
         fed_by: &[],
+        searched: None,
         made_of: MadeOf::OneEvent,
         metadata: true,
         touched: |_| Vec::new(),

@@ -25,7 +25,7 @@ fn scope(visibility: Visibility<'_>) -> ListScope<'_> {
 fn sql(spec: &'static ListSpec, query: &str, visibility: Visibility<'_>, after: Option<Keys>) -> String {
     let query = ListQuery::parse(spec, &format!("/x?{query}").parse().unwrap()).unwrap();
     let terms = sort::terms(spec, &query.sort);
-    query.select(&scope(visibility), &terms, after.as_ref()).into_sql()
+    query.select(&scope(visibility), &terms, after.as_ref(), None).into_sql()
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_word_that_is_worked_out_stands_for_others_before_a_day() {
     let conditions = |query: &str| {
         let query = ListQuery::parse(&BILLS, &format!("/x?{query}").parse().unwrap()).unwrap().worked_out(meaning);
         let terms = sort::terms(&BILLS, &query.sort);
-        let sql = query.select(&scope(Visibility::Everything), &terms, None).into_sql();
+        let sql = query.select(&scope(Visibility::Everything), &terms, None, None).into_sql();
         sql.split_once("t.deleted_at is null").unwrap().1.split_once(" order by").unwrap().0.to_owned()
     };
     let overdue = |words: &str| format!("((status = {words}) or (status = any($2)) and due_date < $3)");
