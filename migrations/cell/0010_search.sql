@@ -59,8 +59,6 @@ from (
     union all select tenant_id, 'leads', id from leads
     union all select tenant_id, 'projects', id from projects
     union all select tenant_id, 'invoices', id from invoices
-    union all select tenant_id, 'interactions', id from interactions
-    union all select tenant_id, 'notes', id from notes
 ) records
 where substring(id from '-([0-9]{4,10})$')::bigint >= 1024;
 reset role;

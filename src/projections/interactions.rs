@@ -22,7 +22,7 @@ use crate::aggregates::values::{Hours, InteractionStatus, Personal, Text};
 
 row! {
     /// A call, a meeting, a demo …
-    pub struct InteractionRow in "interactions", "interaction_versions" searched InteractionId [subject, description, outcome] {
+    pub struct InteractionRow in "interactions", "interaction_versions" {
         /// The customer it is with.
         pub customer_id: Option<String>,
         /// The lead it is or was with.

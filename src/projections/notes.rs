@@ -19,7 +19,7 @@ use crate::aggregates::ids::NoteId;
 
 row! {
     /// A note.
-    pub struct NoteRow in "notes", "note_versions" searched NoteId [title, content] {
+    pub struct NoteRow in "notes", "note_versions" {
         /// The customer it is about.
         pub customer_id: String,
         /// Who wrote it.

@@ -18,7 +18,7 @@ pub trait Row: Serialize + for<'r> FromRow<'r, PgRow> + Clone + PartialEq + Send
     const VERSIONS: &'static str;
     /// The columns that are this read model's own.
     const COLUMNS: &'static [&'static str];
-    /// What of it is searched; none: there is no search, or never much to look through.
+    /// What of it is searched among all that a business has; none: nothing is, or never much.
     const SEARCHED: Option<&'static Searched>;
 
     /// Whether what is searched is the same in another row.

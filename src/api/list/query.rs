@@ -91,6 +91,13 @@ pub(super) struct Filter {
     pub worked_out: Option<WorkedOut>,
 }
 
+impl Filter {
+    /// Whether it is for what stands somewhere in a text.
+    pub(super) fn is_part(&self) -> bool {
+        self.operator == Operator::Contains && !self.is_array
+    }
+}
+
 /// A word of a filter that no row holds: it stands for the rows with one of some other words and a date before a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkedOut {

@@ -106,11 +106,11 @@ impl ListQuery {
         if let Some(sought) = sought {
             sought.relation(&mut sql, scope);
             if early {
-                // read only where nothing else is
                 sql.push(", early as materialized (select e.* from scope cross join lateral (");
                 self.in_one_part(&mut sql, scope, (terms, &self.filters, Source::First(terms, after)), after);
-                sql.push(") e) ");
+                sql.push(") e)");
             }
+            self.way(&mut sql, scope, early);
         }
         if self.spec.columns.iter().all(|columns| columns.is_empty()) {
             sql.push("select q.*");
@@ -124,14 +124,12 @@ impl ListQuery {
         sql.push(if self.spec.of_tenants { " from scope cross join lateral (" } else { " from (" });
         let in_order = if let Some(sought) = sought {
             if early {
-                sql.push("select * from early where ");
-                self.early_is_enough(&mut sql);
-                sql.push(" union all ");
+                sql.push("select * from early where (select way from way) = 'early' union all ");
             }
             sql.push("select * from (");
-            self.in_order(&mut sql, scope, (terms, Source::UnlessFew { early }), after);
+            self.in_order(&mut sql, scope, (terms, Source::IfMany), after);
             sql.push(") a union all select * from (");
-            self.in_one_part(&mut sql, scope, (terms, &self.filters, Source::IfFew { sought, early }), after);
+            self.in_one_part(&mut sql, scope, (terms, &self.filters, Source::IfFew(sought)), after);
             sql.push(") b");
             false
         } else {
@@ -218,11 +216,20 @@ impl ListQuery {
             && key.descending == first.descending)
     }
 
-    /// Whether `early` has more rows than a page, or was read from all there are.
-    fn early_is_enough(&self, sql: &mut Sql) {
-        sql.push("case when (select count(*) from early) > ");
-        self.rows_of_a_page(sql, self.limit);
-        sql.push(" then true else (select small from sought) end");
+    /// The relation `way`, of one row: which of the ways to search is gone. Each is tried only if those before it are none.
+    fn way(&self, sql: &mut Sql, scope: &ListScope<'_>, early: bool) {
+        sql.push(", way as materialized (select case when ");
+        if early {
+            sql.push("(select count(*) from early) > ");
+            self.rows_of_a_page(sql, self.limit);
+            sql.push(" then 'early' when ");
+        }
+        // what else is asked for may leave hardly any
+        sql.push("(select r.rows from scope cross join lateral (select count(*) as rows from (select");
+        self.rows(sql, scope, (&self.filters, Source::Unread));
+        sql.push(format_args!(" limit {EARLY} + 1) s) r) <= {EARLY} then "));
+        sql.push(if early { "'early'" } else { "'all'" });
+        sql.push(" when (select few from sought) then 'few' else 'all' end as way) ");
     }
 
     /// The first of the rows that pass these filters.
@@ -315,13 +322,13 @@ impl ListQuery {
         let mut sql = self.opening(scope);
         if let Some(sought) = sought {
             sought.relation(&mut sql, scope);
+            self.way(&mut sql, scope, false);
         }
         sql.push("select (select count(*)");
-        let early = false;
         if let Some(sought) = sought {
-            self.rows(&mut sql, scope, (&self.filters, Source::UnlessFew { early }));
+            self.rows(&mut sql, scope, (&self.filters, Source::IfMany));
             sql.push(") + (select count(*)");
-            self.rows(&mut sql, scope, (&self.filters, Source::IfFew { sought, early }));
+            self.rows(&mut sql, scope, (&self.filters, Source::IfFew(sought)));
         } else {
             self.rows(&mut sql, scope, (&self.filters, Source::All));
         }
@@ -347,13 +354,11 @@ impl ListQuery {
             sql.push(if self.spec.of_tenants { "t.tenant_id = scope.tenant_id" } else { "true" });
         };
         match source {
-            Source::All => all(sql),
+            Source::All | Source::Unread => all(sql),
             Source::First(terms, after) => {
                 sql.push("(select t.* from ");
                 all(sql);
-                if self.spec.hides_deleted {
-                    sql.push(" and t.deleted_at is null");
-                }
+                self.chosen(sql, scope, filters);
                 if let Some(keys) = after {
                     sql.push(" and ");
                     continued(sql, terms, keys);
@@ -361,25 +366,25 @@ impl ListQuery {
                 ordered_by(sql, terms.iter().map(|term| format!("{}{}", term.expression, term.direction())));
                 sql.push(format_args!(" limit {EARLY}) t where true"));
             }
-            Source::UnlessFew { early } => {
+            Source::IfMany => {
                 all(sql);
-                sql.push(" and case");
-                if early {
-                    sql.push(" when ");
-                    self.early_is_enough(sql);
-                    sql.push(" then false");
-                }
-                sql.push(" when (select few from sought) then false else true end");
+                sql.push(" and (select way from way) = 'all'");
             }
-            Source::IfFew { sought, early } => {
+            Source::IfFew(sought) => {
                 sought.records(sql, scope);
-                sql.push(" where sought.few");
-                if early {
-                    sql.push(" and not ");
-                    self.early_is_enough(sql);
-                }
+                sql.push(" where (select way from way) = 'few'");
             }
         }
+        if !matches!(source, Source::First(..)) {
+            self.chosen(sql, scope, filters);
+        }
+        if !matches!(source, Source::Unread) {
+            self.read(sql, filters);
+        }
+    }
+
+    /// The conditions for which no text has to be read.
+    fn chosen(&self, sql: &mut Sql, scope: &ListScope<'_>, filters: &[Filter]) {
         if let Some(AsOf { at, axis }) = self.as_of {
             let (from, to) = axis.period();
             sql.push(format_args!(" and t.{from} <= ")).push_bind(at);
@@ -396,7 +401,15 @@ impl ListQuery {
             sql.push(" and (").push(condition).push(")");
         }
         self.visible(sql, scope);
-        for filter in filters {
+        for filter in filters.iter().filter(|filter| !filter.is_part()) {
+            sql.push(" and ");
+            compared(sql, filter);
+        }
+    }
+
+    /// What stands somewhere in a text.
+    fn read(&self, sql: &mut Sql, filters: &[Filter]) {
+        for filter in filters.iter().filter(|filter| filter.is_part()) {
             sql.push(" and ");
             compared(sql, filter);
         }
@@ -448,12 +461,14 @@ fn ordered_by(sql: &mut Sql, order: impl Iterator<Item = String>) {
 enum Source<'a> {
     /// All that the business has.
     All,
+    /// The same, without what stands somewhere in a text.
+    Unread,
     /// The first of these in an order, after a row.
     First(&'a [Term], Option<&'a Keys>),
-    /// All, unless there are few to look at, or the first were enough.
-    UnlessFew { early: bool },
-    /// Those to look at, if they are few and the first were not enough.
-    IfFew { sought: &'a Sought, early: bool },
+    /// All, if that is the way.
+    IfMany,
+    /// Those in which it can be, if that is the way.
+    IfFew(&'a Sought),
 }
 
 /// That a row with these columns for its owner and for who takes part can be seen.

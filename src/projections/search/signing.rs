@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use super::{BLOCK, SCHEME, Searched, Signature};
 use crate::event_store::Cell;
 use crate::projections::row::Row;
-use crate::projections::{customers, interactions, invoices, leads, notes, projects};
+use crate::projections::{customers, invoices, leads, projects};
 
 /// Blocks of one read model that are signed at once.
 const AT_ONCE: i64 = 128;
@@ -22,8 +22,6 @@ pub(super) fn all() -> impl Iterator<Item = &'static Searched> {
         leads::LeadRow::SEARCHED,
         projects::ProjectRow::SEARCHED,
         invoices::InvoiceRow::SEARCHED,
-        interactions::InteractionRow::SEARCHED,
-        notes::NoteRow::SEARCHED,
     ]
     .into_iter()
     .flatten()

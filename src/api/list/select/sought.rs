@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{EARLY, ListScope, Operand, Operator, Sql, table};
+use super::{ListScope, Operand, Sql, table};
 use crate::api::list::ListQuery;
 use crate::projections::search::{BLOCK, FIRST, Letters, SCHEME, Searched};
 
@@ -38,8 +38,8 @@ impl ListQuery {
             self.words.iter().for_each(|word| letters.add(word));
         }
         for filter in &self.filters {
-            if let (Operator::Contains, false, Operand::Texts(values)) =
-                (filter.operator, filter.is_array, &filter.operand)
+            if let Operand::Texts(values) = &filter.operand
+                && filter.is_part()
                 && is_known(filter.column)
             {
                 values.iter().for_each(|value| letters.add(value));
@@ -61,14 +61,13 @@ fn some<T: Clone>(all: BTreeSet<T>, many: usize) -> Vec<T> {
 }
 
 impl Sought {
-    /// The relation `sought`, of one row: the records in which it can be, by blocks, whether they are few, and whether all
-    /// that there are are no more than [`EARLY`].
+    /// The relation `sought`, of one row: the records in which it can be, by blocks, and whether they are few.
     pub(super) fn relation(&self, sql: &mut Sql, scope: &ListScope<'_>) {
         let noun = self.searched.table;
         let (records, marks, signatures) =
             (table(scope, noun), table(scope, "search_marks"), table(scope, "search_signatures"));
         sql.push(format_args!(
-            ", sought as materialized (select f.*, {FIRST} + f.blocks_in_all * {BLOCK} <= {EARLY} as small, f.blocks_in_all >= {BLOCKS} \
+            ", sought as materialized (select f.*, f.blocks_in_all >= {BLOCKS} \
              and f.records * {FEW} <= f.blocks_in_all * {BLOCK} as few from scope cross join lateral (\
              select count(*) as blocks_in_all, coalesce(sum(bit_count(b.records::bit(64))), 0) as records, \
              array_agg(b.block) filter (where b.records <> 0) as blocks, \
