@@ -23,6 +23,7 @@ pub mod legacy;
 pub mod load;
 pub mod postgres;
 pub mod projections;
+pub mod reports;
 pub mod samples;
 
 /// Of every program that this is part of, the server as well as what measures it.

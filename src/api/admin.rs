@@ -36,7 +36,7 @@ use crate::aggregates::values::{Address, Email, Feature, Patch, Phone, Plan, Quo
 use crate::event_store::{StreamId, directory};
 use crate::projections::row::Stored;
 use crate::projections::tenants::TenantRow;
-use records::everything;
+pub(super) use records::everything;
 use stats::{Counts, counts_of};
 
 /// The lists, by their addresses.

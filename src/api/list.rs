@@ -13,6 +13,7 @@ mod select;
 mod sort;
 
 use crate::aggregates::ids::{TenantId, UserId};
+use crate::reports::Grouping;
 
 pub use query::{LIMIT_DEFAULT, LIMIT_MOST, ListQuery, Operator, WorkedOut};
 pub(super) use query::{Moment, moment};
@@ -49,6 +50,8 @@ pub struct ListSpec {
     pub condition: Option<&'static str>,
     /// Further parameters that the route reads itself, by [`ListQuery::extra`].
     pub extra: &'static [&'static str],
+    /// By what its rows can be grouped, if it is what a report is worked out of: that has no pages.
+    pub grouping: Option<Grouping>,
 }
 
 impl ListSpec {
@@ -70,6 +73,7 @@ impl ListSpec {
             hides_deleted: true,
             condition: None,
             extra: &[],
+            grouping: None,
         }
     }
 

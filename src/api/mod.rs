@@ -40,6 +40,7 @@ pub mod query;
 pub mod readers;
 pub mod record;
 mod rehearsal;
+pub mod reports;
 pub mod request;
 pub mod revert;
 mod shown;
@@ -81,6 +82,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(invoices::router())
         .merge(past::routes::router())
         .merge(events::router())
+        .merge(reports::router())
         .merge(admin::router())
         .merge(support::router())
         .merge(legacy::router())
@@ -101,6 +103,7 @@ fn lists() -> Vec<(&'static str, &'static list::ListSpec)> {
     .chain(projects::lists())
     .chain(invoices::lists())
     .chain(users::lists())
+    .chain(reports::lists())
     .chain(admin::lists())
     .chain(legacy::lists())
     .collect()

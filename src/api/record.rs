@@ -243,7 +243,7 @@ pub async fn list<N: Noun>(app: &App, caller: &Caller, uri: &Uri) -> Result<Page
 
 /// A noun's list as something that lives for ever, with the table of its past.
 #[must_use]
-pub fn list_spec<N: Noun>() -> &'static ListSpec {
+pub const fn list_spec<N: Noun>() -> &'static ListSpec {
     const {
         &ListSpec {
             columns: [&COMMON_COLUMNS, <N::Row as Row>::COLUMNS],

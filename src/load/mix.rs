@@ -14,7 +14,7 @@ pub enum Action {
     List,
     /// Change something.
     Command,
-    /// Ask a question over everything: totals, what happened.
+    /// Ask a question over everything: reports, of now and of a day; totals; what happened.
     Report,
 }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use hdrhistogram::Histogram;
 use hyper::{Method, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -247,12 +248,13 @@ async fn work(
     let mut client = Client::new(&plan.address);
     let mut token = business.token().await;
     client.act_with(token.clone());
+    let day = crate::clock::Clock::system().now().date_naive();
     // Each begins elsewhere in the same order.
     let mut step = u64::try_from(number).unwrap_or(0) * 7_919;
     while Instant::now() < until {
         step += 1;
         let action = plan.mix.at(step);
-        let (method, path, body) = request(action, step, &business.leads);
+        let (method, path, body) = request(action, step, &business.leads, day);
         let asked = Instant::now();
         let mut answered = client.call(method.clone(), &path, body.as_ref()).await;
         if matches!(&answered, Ok(answer) if answer.status == StatusCode::UNAUTHORIZED)
@@ -278,7 +280,7 @@ async fn work(
 }
 
 /// A request of its kind; which record and which filter follow from the step.
-fn request(action: Action, step: u64, leads: &[String]) -> (Method, String, Option<Value>) {
+fn request(action: Action, step: u64, leads: &[String], day: NaiveDate) -> (Method, String, Option<Value>) {
     let among = u64::try_from(leads.len()).unwrap_or(0);
     let place = usize::try_from(spread(step.wrapping_mul(31), among)).unwrap_or(0);
     let id = leads.get(place).map_or("LED-000", String::as_str);
@@ -301,7 +303,10 @@ fn request(action: Action, step: u64, leads: &[String]) -> (Method, String, Opti
             let call = json!({"type": "call", "subject": "How it stands", "outcome": "Interested, wants to go on"});
             (Method::POST, format!("{one}/interactions"), Some(call))
         }
-        (Action::Report, 0..=2) => (Method::GET, "/api/leads?stage[ne]=closed_lost&count=exact&limit=1".into(), None),
+        (Action::Report, 0) => (Method::GET, "/api/reports/pipeline".into(), None),
+        (Action::Report, 1) => (Method::GET, "/api/reports/conversion?by=month".into(), None),
+        (Action::Report, 2) => (Method::GET, format!("/api/reports/pipeline?by=source&as_of={}", day), None),
+        (Action::Report, 3) => (Method::GET, "/api/leads?stage[ne]=closed_lost&count=exact&limit=1".into(), None),
         (Action::Report, _) => (Method::GET, "/api/events?limit=100".into(), None),
     }
 }

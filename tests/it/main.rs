@@ -46,6 +46,7 @@ mod poison;
 mod postgres;
 mod promised;
 mod rebuild;
+mod reports;
 mod revert;
 mod search;
 mod told;

@@ -57,7 +57,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// Every row of a tenant, and of no other.
-pub(super) fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) -> ListScope<'a> {
+pub(in crate::api) fn everything<'a>(app: &'a App, founder: &Founder, tenant: TenantId) -> ListScope<'a> {
     let tenant = founder.scope(tenant).tenant();
     ListScope { tenant, schema: None, visibility: Visibility::Everything, cursor_key: &app.cursor_key }
 }

@@ -16,6 +16,7 @@ use crate::api::past::AsOf;
 use crate::api::problem::FieldError;
 use crate::api::query::pairs;
 use crate::api::validation::unknown;
+use crate::reports::By;
 
 /// The rows of a page, unless `limit` says otherwise.
 pub const LIMIT_DEFAULT: u16 = 50;
@@ -130,6 +131,8 @@ pub struct ListQuery {
     pub(super) as_of: Option<AsOf>,
     /// What must hold of a row as it is now, for its past to be shown.
     pub(super) today: Vec<(&'static str, Vec<String>)>,
+    /// By what its rows are grouped, for a report.
+    pub(super) by: Option<&'static By>,
     extra: Vec<(&'static str, String)>,
     /// What a cursor is good for, but for the tenant: the parameters that choose rows, and the sort.
     canonical: (BTreeSet<(String, String)>, String),
@@ -155,6 +158,7 @@ impl ListQuery {
             counts: false,
             as_of: None,
             today: Vec::new(),
+            by: spec.grouping.and_then(|grouping| grouping.by.iter().find(|by| Some(by.name) == grouping.default)),
             extra: Vec::new(),
             canonical: (BTreeSet::new(), String::new()),
             address: ListAddress::of(uri),
@@ -168,6 +172,8 @@ impl ListQuery {
                 continue;
             }
             let read = match name.as_str() {
+                "by" if spec.grouping.is_some() => by(spec, value).map(|by| query.by = Some(by)),
+                "limit" | "cursor" | "count" | "sort" if spec.grouping.is_some() => query.read_filter(name, value),
                 "limit" => limit(value).map(|limit| query.limit = limit),
                 "cursor" => {
                     query.cursor = Some(value.clone());
@@ -373,6 +379,14 @@ fn limit(text: &str) -> Result<u16, Refused> {
     limit.ok_or_else(|| Refused::wrong("out_of_range", format!("expected a whole number from 1 to {LIMIT_MOST}")))
 }
 
+fn by(spec: &ListSpec, text: &str) -> Result<&'static By, Refused> {
+    let known = spec.grouping.map_or(&[][..], |grouping| grouping.by);
+    known.iter().find(|by| by.name == text).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|by| by.name).collect();
+        Refused::wrong("unknown_value", format!("expected one of {}", names.join(", ")))
+    })
+}
+
 fn count(text: &str) -> Result<(), Refused> {
     if text == "exact" { Ok(()) } else { Err(Refused::wrong("unknown_value", "expected exact")) }
 }
@@ -410,8 +424,8 @@ fn parameters(spec: &ListSpec) -> Vec<&'static str> {
     let fields = spec.fields.iter().filter(|field| field.filter).map(|field| field.name);
     let q = (!spec.search.is_empty()).then_some("q");
     let past: &[&str] = if spec.versions.is_some() { &["as_of", "axis"] } else { &[] };
-    let everywhere = ["sort", "limit", "cursor", "count"];
-    fields.chain(spec.extra.iter().copied()).chain(q).chain(past.iter().copied()).chain(everywhere).collect()
+    let form: &[&str] = if spec.grouping.is_some() { &["by"] } else { &["sort", "limit", "cursor", "count"] };
+    fields.chain(spec.extra.iter().copied()).chain(q).chain(past.iter().copied()).chain(form.iter().copied()).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The statement of a list: inside one tenant, filtered, in order, continued after the cursor, one row more than the page.
 
+mod report;
 mod sought;
 
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 /// The request id in every example.
 pub(super) const REQUEST_ID: &str = "0192f8e3-7c1a-7d4e-9b7a-3f5d2c1b0a99";
 /// How deep an example goes into a schema that contains itself.
-const DEEPEST: usize = 8;
+const DEEPEST: usize = 12;
 
 /// Gives each JSON content that has a schema and no example one.
 pub(super) fn fill(holder: &mut Value, schemas: &Map<String, Value>) {

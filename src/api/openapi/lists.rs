@@ -7,7 +7,7 @@ use utoipa::openapi::path::ParameterIn;
 use crate::api::list::{Field, Kind, LIMIT_DEFAULT, LIMIT_MOST, ListSpec, Operator};
 use crate::api::past::AsOfQuery;
 
-/// Filters with their operators, then `q`, `sort`, `limit`, `cursor`, `count`.
+/// Filters with their operators, then `q`, `as_of`, and `sort`, `limit`, `cursor`, `count`, or for a report `by`.
 pub(super) fn parameters(spec: &ListSpec) -> Vec<Value> {
     let mut parameters: Vec<Value> = Vec::new();
     for field in spec.fields.iter().filter(|field| field.filter) {
@@ -20,6 +20,15 @@ pub(super) fn parameters(spec: &ListSpec) -> Vec<Value> {
     if spec.versions.is_some() {
         parameters
             .extend(AsOfQuery::into_params(|| Some(ParameterIn::Query)).into_iter().map(|parameter| json!(parameter)));
+    }
+    if let Some(grouping) = spec.grouping {
+        let names: Vec<&str> = grouping.by.iter().map(|by| by.name).collect();
+        let mut schema = json!({"type": "string", "enum": names});
+        if let (Some(default), Some(schema)) = (grouping.default, schema.as_object_mut()) {
+            schema.insert("default".to_owned(), json!(default));
+        }
+        parameters.push(query("by", "What the groups have in common.", &schema));
+        return parameters;
     }
     let both: Vec<String> = spec.sortable().flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
     let sort = json!({"type": "array", "items": {"type": "string", "enum": both}, "uniqueItems": true});
